@@ -248,11 +248,31 @@ def test_who_follows_is_not_left_without_a_scraper_by_what_the_leader_says() -> 
     assert case.says("abc", 10, waiting="abc") == "c"
 
 
-def test_who_follows_lets_nobody_in_because_it_is_needed_here() -> None:
+def test_who_the_leader_lets_wait_has_left_here_so_it_is_no_panic_when_another_goes_and_a_second_time_is_a_flap() -> None:
+    case = Case("abcd")
+    assert [case.says("abcd", 0, waiting="bcd"), case.says("bcd", 1, waiting="bcd")] == ["a", "bcd"], (
+        "all come in, none left"
+    )
+    assert case.last.said == ""
+    case = Case("ab")
+    told = [case.says("ab", at, waiting="b" if at in (0, 50) else "") for at in (0, 1, 10, 50, 51, 59, 60)]
+    assert told == ["a", "a", "ab", "a", "a", "a", "ab"]
+    assert case.history.standings["b:1"].flaps == 1
+
+
+def test_the_one_that_is_left_must_be_one_that_may_have_targets() -> None:
+    case = Case("abc")
+    assert [case.says("abc", 0, waiting="bc", drained="a"), case.says("abc", 1, waiting="bc", unable="a")] == ["abc", "abc"]
+    cold = Case(join_delay_s=5.0)
+    assert [cold.says("ab", 0, waiting="b"), cold.says("ab", 5, waiting="b", drained="a")] == ["!", "ab"]
+
+
+def test_who_follows_lets_in_who_is_needed_of_those_that_the_leader_takes_for_dead_only() -> None:
     case = flapped("a", ("b", 9), ("c", 9))
     assert [case.says("abc", 20, waiting="bc", no_room=True), case.says("abc", 21, no_room=True)] == ["a", "abc"]
     case = flapped("a", ("b", 9), ("c", 9))
-    assert case.says("abc", 20, waiting="", dead="bc", no_room=True) == "a"
+    told = [case.says("abc", at, waiting="b", dead="c", no_room=True) for at in (19, 20)]
+    assert (told, case.says("abc", 21, waiting="", no_room=True)) == (["a", "ac"], "abc")
 
 
 def test_a_cold_start_beside_a_leader_leaves_out_whom_that_lets_wait_unless_these_are_all() -> None:

@@ -26,6 +26,7 @@ from promring.supervisor import Options, Supervisor
 from promring.telemetry import log
 from promring.telemetry.events import Events
 from promring.web.access import Access, WebConfig, load_web_config
+from promring.web.hosts import Hosts
 from promring.web.passwords import Passwords
 from promring.web.server import WebSettings
 from tests.leaks import open_descriptors
@@ -554,6 +555,12 @@ async def test_no_page_of_another_site_writes_even_with_the_token(
 ) -> None:
     async with serving(tmp_path) as s:
         assert (await s.get("/-/reload", "POST", Authorization="Bearer sesame", **headers))[0] == status
+
+
+def test_an_address_that_is_allowed_may_stand_in_brackets_or_not() -> None:
+    for allowed in ("[fd00::1]", "fd00::1", "10.0.0.9"):
+        asked = "10.0.0.9" if allowed.startswith("10") else "[fd00::1]"
+        assert (Hosts([allowed]).allows(f"{asked}:9600"), Hosts().allows(f"{asked}:9600")) == (True, False)
 
 
 async def test_over_tls_and_with_users_any_name_will_do(tmp_path: Path) -> None:

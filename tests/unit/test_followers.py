@@ -10,10 +10,11 @@ import pytest
 from promring.core.handover import Handover
 from promring.core.sight import Sight
 from promring.core.standing import History, Rules, Standing, State
+from promring.core.verdicts import Hold
 from promring.election.leadership import DOWN_MOST, Leadership
 from promring.election.note import Note, decode
 from promring.fleet.state import Memory
-from promring.model import Members, Scraper
+from promring.model import Members, Scraper, Unknown
 from tests.judging import Guard
 from tests.seeing import owned, seen_with
 from tests.unit.test_reconcile import NAMES, TARGETS, A, B, Loop
@@ -85,3 +86,34 @@ async def test_the_leader_tells_who_waits_to_come_in(tmp_path: Path) -> None:
     assert (term.down, term.waiting) == ({"x": (dead,)}, {})
     term.placed_over("y", tuple(Scraper(f"{n}:1", str(n), 1) for n in range(DOWN_MOST)), ("1:1",))
     assert (term.down, term.waiting) == ({"x": (dead,)}, {}), "too many to tell"
+
+
+async def test_a_leader_that_holds_its_plan_lets_the_others_go_by_themselves(tmp_path: Path) -> None:
+    term = Leadership(alone=False, clock=lambda: 0.0)
+    term.lead("us", 10, 5.0)
+    some = tuple(Scraper(f"{name}:1", name, 1) for name in "cde")
+    memory = Memory(members=(A, *some), history=History.of((A, *some)))
+    loop = Loop(tmp_path, memory=memory, leadership=term, guard=Guard(Rules()))
+    loop.facts.put_listed((A, B, *some))
+    await loop.say((A, B, *some), TARGETS)
+    assert (term.down, term.waiting) == ({"x": (B,)}, {"x": (B.id,)})
+    await loop.say((A, B))
+    assert isinstance(loop.reconciler.verdict, Hold)
+    assert (term.down, term.waiting) == ({"x": (B,)}, {})
+
+
+async def test_who_waits_waits_on_while_the_membership_gives_no_answer_for_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    term = Leadership(alone=False, clock=lambda: 0.0)
+    term.lead("us", 10, 5.0)
+    loop = Loop(tmp_path, memory=Memory(members=(A,), history=History.of((A,))), leadership=term, guard=Guard(Rules()))
+    loop.facts.put_listed((A, B))
+    await loop.say((A, B), TARGETS)
+    loop.facts.members.put(Unknown("no answer"))
+    await loop.reconciler.cycle()
+    assert term.waiting == {"x": (B.id,)}
+    monkeypatch.setattr("promring.fleet.judge.STILL_WAITING_S", 0.0)
+    loop.reconciler.judge._waiting_until = 0.0
+    await loop.reconciler.cycle()
+    assert term.waiting == {}, "for half a minute"

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import itertools
 
-from promring.election.leadership import EPOCH_OF_AGENTS_MOST, HEARD_S, SILENT_MOST_S, SILENT_S, STEP, Leadership
+from promring.election.leadership import (
+    EPOCH_OF_AGENTS_MOST,
+    HEARD_OF_LEADER_S,
+    HEARD_S,
+    SILENT_MOST_S,
+    SILENT_S,
+    STEP,
+    Leadership,
+)
 from promring.model import Fingerprint, Generation, Scraper
 
 
@@ -135,3 +143,22 @@ def test_a_leader_with_a_lock_raises_its_epoch_for_its_agents_and_a_follower_doe
         assert not follower.term.agent_has(Generation(300, 4))
         follower.now += SILENT_S
     assert follower.term.outranked_by == 0
+
+
+def test_what_a_leader_told_is_heeded_while_the_lock_is_seen_and_not_by_who_leads() -> None:
+    now = [100.0]
+    term = Leadership(alone=False, clock=lambda: now[0])
+    assert not term.hears()
+    term.follow("first", 4)
+    now[0] += HEARD_OF_LEADER_S - 0.1
+    assert term.hears()
+    now[0] += 0.1
+    assert not term.hears(), "the lock gives no answer since"
+    term.follow("first", 4)
+    assert term.hears()
+    term.follow("", 0)
+    assert not term.hears(), "nobody leads"
+    term.follow("first", 4)
+    term.lead("us", 6, now[0] + 4.0)
+    assert not term.hears()
+    assert not Leadership().hears()

@@ -18,8 +18,8 @@ wait so than are in, some of them come in until half of all are in, those that l
 room in the plan, all of them come in.
 
 A controller that follows another one may have seen other leaves, and goes by that one's plan. Who is joining here and is in
-that plan comes in after ``TOLD_S``. Who waits there waits here, too, also one that is in: it is not in again before it is
-there. Whom that one takes for dead comes in as without it.
+that plan comes in after ``TOLD_S``. Who waits there waits here, too, also one that is in, which counts as a leave: it is not
+in again before it is there. Whom that one takes for dead comes in, early where it is needed, as without it.
 
 A panic begins when those who are leaving, and who left within ``panic_hold_s``, are more than ``panic_threshold`` of all;
 with a ``leave_delay_s`` it comes before the first of them has left. It lasts until every one is back or out. All that are
@@ -128,20 +128,20 @@ def admit(
     if history.members:
         due = [n for n, one in standings.items() if one.state is State.JOINING and joins_at(one, rules, led) <= now]
         standings |= {name: standings[name].joined(now) for name in due}
-    standings |= _waiting_there(standings, led, now)
+    standings |= _waiting_there(standings, led, now, drained)
     gone = [n for n, one in standings.items() if one.state is State.LEAVING]
     share = _missing(standings, gone, rules, now, drained)
     found = _leaving(standings, gone, share, history.panic_since, rules, now, probed=probed, let_go=let_go)
     began_at = min((_gone_since(standings[n]) for n in share.missing), default=INFINITY)
     standings |= {name: standings[name].left(now) for name in found.leaving}
-    if history.members and led is None:
-        needed = _needed(standings, rules, now, drained, no_room=no_room)
+    if history.members:
+        needed = _needed(standings, rules, now, drained, led, no_room=no_room)
         standings |= {name: standings[name].joined(now) for name in needed}
     staying = tuple(name for name in found.lost if name not in found.leaving)
     after = History(standings, found.panic_since if staying else None)
     warming_up, warm_at = ("", INFINITY) if history.members or let_in else _warm_up(after, rules, now)
     if not warming_up and not after.members:
-        after = _all_in(after, now, led.waiting if led else ())
+        after = _all_in(after, now, drained, led.waiting if led else ())
     return Admitted(
         after,
         panic=found.panic,
@@ -152,17 +152,23 @@ def admit(
         suspects=tuple(sorted(standings[name].scraper for name in {*share.missing, *staying} if staying)),
         began_at=began_at,
         until=warm_at if warming_up else _held_until(after, staying, found.ends_at, probed, rules, now),
-        again_at=_again_at(now, found.ends_at, warm_at, *_due(after.standings, rules, led)),
+        again_at=min(at for at in (found.ends_at, warm_at, *_due(after.standings, rules, led), INFINITY) if at > now),
     )
 
 
-def _all_in(history: History, now: float, waiting: Collection[str]) -> History:
-    """All that are joining come in together, but those that are ``waiting`` for the leader, unless all are: ``to``, not
-    ``joined``, as they were there before, and a first leave is no flap.
+def _all_in(history: History, now: float, drained: Collection[str], waiting: Collection[str]) -> History:
+    """All that are joining come in together, but those that are ``waiting`` for the leader, unless nobody else may have
+    targets: ``to``, not ``joined``, as they were there before, and a first leave is no flap.
     """
     joining = {n: one for n, one in history.standings.items() if one.state is State.JOINING}
-    first = {n: one for n, one in joining.items() if n not in waiting} or joining
+    first = {n: one for n, one in joining.items() if n not in waiting}
+    first = first if _may_have(first, drained) else joining
     return History({**history.standings, **{n: one.to(State.IN, now) for n, one in first.items()}}, history.panic_since)
+
+
+def _may_have(some: Mapping[str, Standing], drained: Collection[str]) -> list[str]:
+    """Who of them may have targets."""
+    return [n for n, one in some.items() if one.scraper.able and n not in drained]
 
 
 def joins_at(one: Standing, rules: Rules, led: Led | None) -> float:
@@ -174,19 +180,22 @@ def joins_at(one: Standing, rules: Rules, led: Led | None) -> float:
     return min(one.joins_at(rules), one.since + max(rules.join_delay_s, TOLD_S))
 
 
-def _waiting_there(standings: Mapping[str, Standing], led: Led | None, now: float) -> Mapping[str, Standing]:
+def _waiting_there(
+    standings: Mapping[str, Standing], led: Led | None, now: float, drained: Collection[str]
+) -> Mapping[str, Standing]:
     """Who is in the plan here, and waits to come into that of the leader; nobody, when there would be none left."""
     are_in = {n: one for n, one in standings.items() if one.state is State.IN}
-    waits = {n: one.to(State.JOINING, now) for n, one in are_in.items() if led is not None and n in led.waiting}
-    return waits if len(waits) < len(are_in) else {}
+    waits = {n: one.left(now).to(State.JOINING, now) for n, one in are_in.items() if led is not None and n in led.waiting}
+    return waits if _may_have({n: one for n, one in are_in.items() if n not in waits}, drained) else {}
 
 
 def _needed(
-    standings: Mapping[str, Standing], rules: Rules, now: float, drained: Collection[str], *, no_room: bool
+    standings: Mapping[str, Standing], rules: Rules, now: float, drained: Collection[str], led: Led | None, *, no_room: bool
 ) -> Iterable[str]:
-    """Which of the scrapers that wait for having left too often come in early."""
-    able = {n: one for n, one in standings.items() if one.scraper.able and n not in drained}
-    waiting = [n for n, one in able.items() if one.state is State.JOINING and one.needed_at(rules) <= now]
+    """Which of the scrapers that wait for having left too often come in early; the leader says it of those it sees alive."""
+    able = {n: standings[n] for n in _may_have(standings, drained)}
+    asked = able if led is None else able.keys() & set(led.out) - set(led.waiting)
+    waiting = [n for n in asked if able[n].state is State.JOINING and able[n].needed_at(rules) <= now]
     are_in = sum(one.state is State.IN for one in able.values())
     count = len(waiting) if no_room else max(0, math.ceil((len(waiting) - are_in) / 2))
     return sorted(waiting, key=lambda name: (able[name].flaps, able[name].since, name))[:count]
@@ -327,10 +336,6 @@ def _warm_up(history: History, rules: Rules, now: float) -> tuple[str, float]:
         others = f" for {rules.wait_scrapers}"
     alive = "1 scraper is" if len(joining) == 1 else f"{len(joining)} scrapers are"
     return f"{alive} alive; waiting up to {wait_s:g} s{others}", ends_at
-
-
-def _again_at(now: float, *due: float) -> float:
-    return min(at for at in (*due, INFINITY) if at > now)
 
 
 def _due(standings: Mapping[str, Standing], rules: Rules, led: Led | None) -> Iterable[float]:

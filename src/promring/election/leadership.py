@@ -30,6 +30,8 @@ EPOCH_OF_AGENTS_MOST = 10**10
 """No epoch that an agent says is heeded from here on: whoever reaches the API may say one. Most are seconds since 1970."""
 HEARD_S = 60.0
 """What no agent has said for so long is over."""
+HEARD_OF_LEADER_S = 20.0
+"""What a leader told is heeded no longer when the lock was not seen for so long: somebody else may lead, or nobody."""
 DOWN_MOST = 100
 LOADS_BYTES_MOST = 96 * 1024
 """Of the books of loads of all fleets. A Lease of Kubernetes holds a note of 200 kB, in which they are a third longer."""
@@ -60,6 +62,8 @@ class Leadership:
     """The epoch of the leader that we follow or followed last; 0: we never did."""
     leader: str = ""
     """Who leads, as far as is known."""
+    heard_at: float = float("-inf")
+    """When the lock was last seen, which another controller has, on ``clock``."""
     drained: Mapping[str, frozenset[str]] | None = None
     """Scrapers that a person drained, by fleet, for all controllers; None: each for itself."""
     lists: Mapping[str, Mapping[str, Fingerprint]] = field(default_factory=dict)
@@ -112,6 +116,7 @@ class Leadership:
 
     def follow(self, leader: str, epoch: int) -> None:
         """Somebody else leads with ``epoch``; an empty name: nobody does."""
+        self.heard_at = self.clock()
         news = leader != self.leader or self.lease_ends_at > 0
         self.leader, self.lease_ends_at = leader, 0.0
         self.followed = epoch or self.followed
@@ -119,6 +124,10 @@ class Leadership:
             self.epoch, news = epoch - 1, True
         if news:
             self.changed()
+
+    def hears(self) -> bool:
+        """Whether another controller leads, and what it tells is not from long ago."""
+        return bool(self.leader) and not self.leads() and self.clock() - self.heard_at < HEARD_OF_LEADER_S
 
     def share_drained(self, drained: Mapping[str, frozenset[str]]) -> None:
         """What is drained according to whoever leads."""

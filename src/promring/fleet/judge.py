@@ -24,12 +24,13 @@ from promring.fleet.planner import Lists as ServiceLists
 from promring.fleet.planner import same_lists
 from promring.fleet.releases import Releases
 from promring.fleet.state import Memory
-from promring.model import Fingerprint, Members, Placement, TargetPool
+from promring.model import Fingerprint, Known, Members, Placement, TargetPool
 from promring.telemetry.log import Logger
 
 Doubts = Callable[[FactBoard, Members], Members]
 CATCH_UP_S = 5.0
 """A controller that follows may read a list a little later than the leader. For so long nothing is logged about that."""
+STILL_WAITING_S = 30.0
 STARTING = Hold("starting", "the first cycle has not run yet")
 
 
@@ -80,6 +81,9 @@ class Judge:
         """When a verdict may be another one by itself, monotonic seconds."""
         self.rules, self._facts, self._leadership = rules, facts, leadership
         self._held, self._releases = Held(log), Releases(f"fleet:{fleet}", leadership, log)
+        self.waiting: frozenset[str] = frozenset()
+        """Who lives, and waits to come into the plan; also for a while after the membership gives no answer any more."""
+        self._waiting_until = 0.0
         self._prints: dict[tuple[str, str, str], tuple[TargetPool, Fingerprint]] = {}
         """By service, source and where it is from: the list that was compared with the last leader's, and what tells it from
         others.
@@ -102,6 +106,9 @@ class Judge:
             facts, self.history, self.rules, now, drained=drained, released=released, no_room=no_room, led=led
         )
         self.history, self.again_at = judged.history, judged.again_at
+        if isinstance(facts.members.newest, Known) or now >= self._waiting_until:
+            self.waiting = frozenset(n for n, one in judged.history.standings.items() if one.state is State.JOINING)
+            self._waiting_until = now + STILL_WAITING_S
         wanted = tuple(s for s in judged.history.members if s.id not in memory.drained)
         suspects = {s.id: s for s in (*doubts(self._facts, wanted), *judged.suspects)}
         self._facts.suspect(tuple(sorted(suspects.values())))
@@ -216,15 +223,10 @@ class Judge:
     def _led(self) -> Led | None:
         """What the leader that we follow says of those not in its plan; None: we follow none, or it says nothing."""
         leadership = self._leadership
-        told = leadership.down.get(self.fleet) if leadership.leader and not leadership.leads() else None
+        told = leadership.down.get(self.fleet) if leadership.hears() else None
         if told is None:
             return None
         return Led(frozenset(s.id for s in told), frozenset(leadership.waiting.get(self.fleet, ())))
-
-    @property
-    def waiting(self) -> frozenset[str]:
-        """Who lives, and waits to come into the plan."""
-        return frozenset(n for n, one in self.history.standings.items() if one.state is State.JOINING)
 
     def decided(self, facts: Facts, memory: Memory, *, acts: bool) -> set[str]:
         """The services whose plan is from scrapers that are known, and as good as another controller's. ``acts``: we act,

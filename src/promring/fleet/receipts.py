@@ -75,7 +75,7 @@ class Receipts:
 
     def keep_only(self, names: Collection[str]) -> None:
         """There are no slices for others any more."""
-        if len(self._seen) > 2 * len(names) + SEEN_MORE:
+        if names and len(self._seen) > 2 * len(names) + SEEN_MORE:
             self._seen = self._seen.intersection(names)
         for some in (self.taken, self.given):
             for gone in some.keys() - names:

@@ -145,6 +145,7 @@ class Reconciler:
             self.moves.ask_for_look(placed.scrapers, self.departures.emptied)
         else:
             self.moves.held()
+            self._term.tell_held()
         decided = self.judge.decided(facts, self.memory, acts=bool(lists) and not self.moves.takeover.pending)
         self.judge.tell_others(decided, self.memory)
         self.memory = self.moves.noted(self.memory)

@@ -96,6 +96,11 @@ class Term:
             down = tuple(s for s in listed if s.id not in ids)
             self.leadership.placed_over(self._fleet, down, tuple(s.id for s in down if s.id in waiting))
 
+    def tell_held(self) -> None:
+        """As the leader: there is no plan now by which the others could let somebody wait."""
+        if self.leadership.leads() and not self.leadership.alone and self._fleet in self.leadership.down:
+            self.leadership.placed_over(self._fleet, self.leadership.down[self._fleet], ())
+
     def tell_loads(self, book: LoadBook | None, *, learnt: bool) -> None:
         """As the leader: targets are placed by these loads. ``learnt``: whether loads are learnt at all."""
         if learnt and self.leadership.leads() and not self.leadership.alone:

@@ -30,7 +30,7 @@ class Hosts:
 
     def __init__(self, allowed: Iterable[str] = ()) -> None:
         own = (socket.gethostname(), "localhost", *allowed)
-        self._names = {name.lower().rstrip(".") for name in own if name}
+        self._names = {name.lower().rstrip(".").strip("[]") for name in own if name}
 
     def add(self, name: str) -> None:
         self._names.add(name.lower().rstrip("."))
