@@ -12,6 +12,7 @@ from typing import Any
 
 from promring.core.idle import GIVEN_S, LASTS_S, LEAST
 from promring.core.unresponsive import HANGS_S
+from promring.fleet.visitors import PATIENCE_S
 from tests.sim.fleet import Fleet
 from tests.sim.job_exams import nothing_missed, somebody_leads
 from tests.sim.lockstores import CONSUL
@@ -107,7 +108,11 @@ async def one_lacks_a_job(fleet: Fleet) -> None:
     for one in {scraper.id: scraper, **more}.values():
         fleet.world.say(f"{one.id} has no job {job.name}")
         one.lose(job.name)
-    await fleet.let_pass(GIVEN_S + LASTS_S + 5 * AUDIT_S + 3 * stage_s)
+    forgotten = Random(f"forgotten {fleet.seed}").random() < 0.4
+    for controller in fleet.world.controllers.values() if forgotten else ():  # nobody knows any more who had come for it
+        await controller.kill()
+        controller.start()
+    await fleet.let_pass(forgotten * PATIENCE_S + GIVEN_S + LASTS_S + 5 * AUDIT_S + 3 * stage_s)
     asked = {t for one in fleet.world.scrapers.values() if one.answers for t, x in one.loaded.items() if x.asked_at > NEVER}
     if lost := sorted(t for t in job.targets - asked if not fleet.world.traits.drops(t)):
         fleet.broken(f"{scraper.id} has no job {job.name}, and nobody scrapes {len(lost)} targets ({lost[0]})")

@@ -17,7 +17,7 @@ from promring.delivery.http_sd import HttpSdDelivery
 from promring.election.leadership import Leadership
 from promring.fleet.deliveries import COUNTED_AGAIN_S, MANY, ServiceDeliveries
 from promring.fleet.dispatcher import UNDELIVERABLE_AFTER, Dispatcher
-from promring.fleet.receipts import SEEN_MORE, Receipts
+from promring.fleet.receipts import NOTHING, SEEN_MORE, Receipts
 from promring.fleet.visitors import PATIENCE_S, Visitors
 from promring.model import Generation, Placement, Scraper, Slice
 from promring.telemetry import log
@@ -170,6 +170,34 @@ async def test_who_comes_has_what_it_came_for_and_not_what_lies_in_a_file(clock:
     await deliver(given)
     assert has_since(given, A.id, 1010.0) == NEVER, "its file is written, but it reads another list"
     assert has_since(given, B.id, 1010.0) == 1020.0
+
+
+async def test_what_was_served_for_long_to_one_that_stays_away_should_have_been_taken(clock: Clock) -> None:
+    """Of several controllers each knows only who comes to itself, and one without the job comes to none."""
+    served = HttpSdDelivery()
+    given, began = couriers(served, alone=False), clock.now
+    await deliver(given)
+    for _ in range(int(PATIENCE_S // 60) + 2):
+        assert not given.one.receipts.offered().get(B.id, NOTHING).uptos or clock.now - began >= PATIENCE_S
+        clock.now += 60.0
+        served.came(A.id)
+        await deliver(given)
+    assert not given.one.receipts.taken.get(B.id), "it has not come: a hand-over to it goes by that"
+    offered = given.one.receipts.offered()
+    assert offered[A.id] is given.one.receipts.taken[A.id]
+    assert offered[B.id].since(np.array([began, clock.now - PATIENCE_S + 1.0])).tolist() == [clock.now - PATIENCE_S, NEVER]
+    given.see({B.id}, {B.id: clock.now}, clock.now)
+    assert B.id not in given.one.receipts.offered(), "it runs its slice: it has it from another controller"
+
+
+async def test_where_slices_are_pushed_only_those_that_arrived_were_given(clock: Clock) -> None:
+    sink = Pushed()
+    given = couriers(HttpSdDelivery(), sink, alone=False)
+    sink.outcome[B.id] = "failed"
+    await deliver(given)
+    clock.now += 2 * PATIENCE_S
+    await deliver(given)
+    assert set(given.one.receipts.offered()) == {A.id}
 
 
 async def test_with_several_controllers_who_comes_to_another_one_is_not_away(clock: Clock) -> None:

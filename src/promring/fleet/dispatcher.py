@@ -162,6 +162,11 @@ class Dispatcher:
         return {(name, scraper): one for name, c in self.couriers.items() for scraper, one in c.receipts.given.items()}
 
     @property
+    def offered(self) -> dict[tuple[str, str], Taken]:
+        """By service and scraper: what each was given, or should have come for."""
+        return {(name, scraper): one for name, c in self.couriers.items() for scraper, one in c.receipts.offered().items()}
+
+    @property
     def pulled(self) -> bool:
         """Whether scrapers come for slices of some service."""
         return any(delivery.pulled for couriers in self.couriers.values() for delivery in couriers.deliveries)

@@ -3,13 +3,14 @@
 What is *taken* is proved: by a visit for it, by a scraper that was seen to run it for ``RUNNING_S``, or by a push that every
 way that pushes has done. Where scrapers may come for their slices as well, nobody knows which of both a scraper reads, and a
 push proves nothing of a scraper that the audit ever saw. What is *given* may have been taken: there every push counts.
+What is *offered* would have been taken by any scraper that has the job: nobody knows who comes to another controller.
 Flow: ``deliveries`` notes it, ``moves`` and the search for idle scrapers go by it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from promring.core.claims import Taken
 from promring.delivery import Outcome
@@ -36,6 +37,7 @@ class Receipts:
         """Whether some ways push and others are pulled: a scraper may read either, and may come to another controller."""
         self.taken: dict[str, Taken] = {}
         self.given = dict[str, Taken]() if len(pulled) > 1 else self.taken
+        self._only_pulled = all(pulled)
         self._everywhere: frozenset[str] = frozenset()
         """Who has its slice by every way that pushes."""
         self._seen = frozenset(heard if self.two_ways else ())
@@ -72,6 +74,14 @@ class Receipts:
         """Who is seen to run its slice, and since when."""
         now = time.monotonic()
         self._took((name for name, since in running if now - since >= RUNNING_S), upto)
+
+    def offered(self) -> Mapping[str, Taken]:
+        """What each was given, or should have come for by now, here or to another controller."""
+        if not self._only_pulled:
+            return self.given
+        now, away = time.monotonic(), self._visitors.away()
+        upto = {name: now - waited_s for name, waited_s in away.items()}
+        return self.given | {name: self.given.get(name, NOTHING).and_then(at, at) for name, at in upto.items()}
 
     def keep_only(self, names: Collection[str]) -> None:
         """There are no slices for others any more."""

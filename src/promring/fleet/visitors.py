@@ -1,8 +1,8 @@
 """Scrapers that come for their slices (http_sd, agents): who does, how often, and who stays away.
 
 Who has come twice comes; a person who looks at a URL once is no scraper. One is *away* when it has not come, and was not
-seen to run what it shall, for ``PATIENCE_S`` or three times as long as between its visits. That is said by a single
-controller only: of several, nobody knows who comes to whom, and all of them must make one plan.
+seen to run what it shall, for ``PATIENCE_S`` or three times as long as between its visits. Only a single controller calls it
+failed for that: of several, nobody knows who comes to whom, and all of them must make one plan.
 """
 
 from __future__ import annotations
@@ -89,3 +89,8 @@ class Visitors:
         came_at = visits.at if visits.every_s else 0.0
         waited_s = time.monotonic() - max(came_at, self._served_since.get(scraper, 0.0), self._ran_at.get(scraper, 0.0))
         return visits.patience_s if waited_s >= visits.patience_s else None
+
+    def away(self) -> dict[str, float]:
+        """Who is away, and for how long each was waited for, in seconds."""
+        waited = ((name, self.away_for(name)) for name in self._served_since.keys() - self.present())
+        return {name: waited_s for name, waited_s in waited if waited_s is not None}
