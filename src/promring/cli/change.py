@@ -15,6 +15,7 @@ from promring.cli.fleets import fleets_of, known_fleet, one_fleet
 from promring.cli.options import Identity
 from promring.cli.output import Output, output_option, say
 from promring.runtime.near import meant
+from promring.runtime.text import counted
 from promring.web.answers.plans import Drained, Forecast, Released, Undrained
 
 NO_ROOM = 3
@@ -166,7 +167,7 @@ def _coming(answer: Undrained) -> str:
     if not answer.alive:
         return "it does not count as alive; it gets its share when it comes back"
     told = answer.forecast
-    return "its share comes back" if told is None else f"{told.come} targets come back, make before break"
+    return "its share comes back" if told is None else f"{counted(told.come, 'target', 'come')} back, make before break"
 
 
 def _outcome(drain: Drain) -> str:
@@ -175,7 +176,7 @@ def _outcome(drain: Drain) -> str:
         case "drained":
             return f"{name} drained: it holds nothing{why}"
         case "begun":
-            return f"{name}: the drain has begun, {drain.left} targets left"
+            return f"{name}: the drain has begun, {counted(drain.left, 'target')} left"
         case "no_room":
             return f"{name} not drained: {drain.left} of {drain.had} cannot move: {drain.why}"
         case "refused":

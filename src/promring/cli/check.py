@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from promring.cli.output import Output, output_option, say
+from promring.runtime.text import counted
 
 if TYPE_CHECKING:
     from promring.config.settings import Settings
@@ -100,4 +101,4 @@ def _show(file: Path, found: Checked) -> None:
         say(line, err=True)
     if found.valid:
         count = len(found.services)
-        say(f"{file}: valid, {count} shard service{'s' * (count > 1)}: {', '.join(found.services)}")
+        say(f"{file}: valid, {counted(count, 'shard service')}: {', '.join(found.services)}")

@@ -13,6 +13,7 @@ from promring.importing.findings import ERROR
 from promring.importing.services import PLACE_HOLDERS
 from promring.importing.sizing import SERIES_MOST, Load
 from promring.importing.verify import Proof
+from promring.runtime.text import counted
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,12 @@ class Report:
             say_table(["JOB", "VERDICT", "SERVICE", "DROPS", "WHY"], rows, ["DROPS"])
         counts = ", ".join(f"{count} {verdict.value}" for verdict, count in found.counts.items())
         errors = sum(finding.level == ERROR for finding in found.findings)
-        more = f"; {errors} finding{'s' * (errors > 1)} to finish" if errors else ""
-        say(f"{len(found.jobs)} job{'s' * (len(found.jobs) != 1)}: {counts}{more}")
+        more = f"; {counted(errors, 'finding')} to finish" if errors else ""
+        say(f"{counted(len(found.jobs), 'job')}: {counts}{more}")
 
     def _say_proof(self, proof: Proof) -> None:
         jobs = f"{len(proof.compared)} of {len(self.found.jobs)} jobs"
-        say(f"{proof.which}: {sum(proof.compared.values())} targets of {jobs} compared, for 1, 2 and 3 scrapers")
+        say(f"{proof.which}: {counted(sum(proof.compared.values()), 'target')} of {jobs} compared, for 1, 2 and 3 scrapers")
         for program in sorted({*proof.discovered.values()}):
             names = ", ".join(name for name in proof.compared if proof.discovered.get(name) == program)
             if names:
@@ -73,8 +74,8 @@ class Report:
         say_table(columns, rows, columns[1:])
         scrapers = len(self.found.layout.scrapers) or len(PLACE_HOLDERS)
         each, after = load.each(scrapers), load.each(scrapers - 1)
-        say(f"{scrapers} scrapers: {each} samples a scrape each, {after} while one is lost")
-        say(f"needed: {load.needed} scrapers, so that none has more than {SERIES_MOST} while one is lost")
+        say(f"{counted(scrapers, 'scraper')}: {each} samples a scrape each, {after} while one is lost")
+        say(f"needed: {counted(load.needed, 'scraper')}, so that none has more than {SERIES_MOST} while one is lost")
 
     def _say_next(self, out: Path) -> None:
         """How to run it beside the old server, and how to go back."""

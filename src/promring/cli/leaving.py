@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from promring.cli.output import paint, say
+from promring.runtime.text import counted
 from promring.web.answers.fleets import Retiring
 from promring.web.answers.status import Status
 
@@ -14,7 +15,7 @@ NAMED_MOST = 10
 def show_left_behind(data: Status) -> None:
     """Of the whole status."""
     for one in data.left_behind:
-        said = f"left behind: {one.service}: {one.targets} targets on {_named(one.scrapers)}: {_named(one.where)}"
+        said = f"left behind: {one.service}: {counted(one.targets, 'target')} on {_named(one.scrapers)}: {_named(one.where)}"
         say(paint(said, "yellow"))
     for before, now in data.renamed.items():
         say(f"renamed: /sd/{before}/ is answered as {now} until the next restart")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from promring.cli.output import say, say_table, until
+from promring.runtime.text import counted
 from promring.web.answers.fleets import Room
 from promring.web.answers.plans import Plan, PlannedScraper, Preview
 
@@ -39,8 +40,8 @@ def _show_outcome(preview: Preview) -> None:
     rows = [_row(s, zoned=zoned, loaded=loaded) for s in preview.scrapers]
     say_table(["scraper", *["zone"] * zoned, *numbers], rows, right=numbers)
     for z in preview.zones:
-        scrapers = f"{z.scrapers_before} -> {z.scrapers_after} scrapers"
-        say(f"zone {z.zone or '(none)'}: {scrapers}, {z.before} -> {z.after} targets")
+        scrapers = f"{z.scrapers_before} -> {counted(z.scrapers_after, 'scraper')}"
+        say(f"zone {z.zone or '(none)'}: {scrapers}, {z.before} -> {counted(z.after, 'target')}")
 
 
 def _row(s: PlannedScraper, *, zoned: bool, loaded: bool) -> list[str]:
@@ -52,7 +53,7 @@ def _show_fit(preview: Preview) -> None:
     fits = preview.fits
     if not fits.all:
         named = ", ".join(fits.unplaced_targets)
-        say(f"DOES NOT FIT: {fits.unplaced} targets lack an owner (load {fits.unplaced_load}): {named}")
+        say(f"DOES NOT FIT: {counted(fits.unplaced, 'target', 'lack')} an owner (load {fits.unplaced_load}): {named}")
     if preview.no_room:
         kept = "of a drained scraper they stay with it while it lives, of a dead one nobody scrapes them"
         say(f"{preview.no_room} of them have an owner now: {kept}")
@@ -65,7 +66,7 @@ def room_line(room: Room) -> str:
     zone = "" if room.after_zone is None else f", {room.after_zone} to lose a zone"
     weight = "" if room.weight == 1 else f" of weight {room.weight:g}"
     return (
-        f"room: load {room.load} needs {room.needed} scrapers{weight}, at most {room.each} each"
+        f"room: load {room.load} needs {counted(room.needed, 'scraper')}{weight}, at most {room.each} each"
         f" ({room.after_scraper} to lose one{zone}); {room.scrapers} there"
     )
 

@@ -20,6 +20,7 @@ from promring.core.pool import build_pool
 from promring.core.preview import fit
 from promring.core.ring import Ring
 from promring.model import Loads, Members, Placement, PlacementError, Scraper, TargetGroup, TargetPool
+from promring.runtime.text import counted
 
 BINS, BAR = 12, 48
 TARGETS_MOST = 5_000_000
@@ -143,7 +144,7 @@ def simulate(
         policy = Policy(virtual_nodes, None if plain else load_factor, capacity, replicas)
     except PlacementError as error:
         raise click.UsageError(str(error)) from error
-    with working(f"placing {targets} targets on {scrapers} scrapers"):
+    with working(f"placing {counted(targets, 'target')} on {counted(scrapers, 'scraper')}"):
         data, placement = _simulate(Fleet(scrapers, targets, leave, join, zones, loads, services), policy)
     if plot is not None:
         _plot(data, placement, plot)
@@ -232,12 +233,13 @@ def _show(data: Outcome, placement: Placement) -> None:
     counts = sorted(placement.counts().values())
     balance, leave, join = data.balance, data.leave, data.join
     of = f" of {data.services} services" if data.services > 1 else ""
-    say(f"{data.targets} targets{of} on {data.scrapers} scrapers, placed in {data.place_s * 1000:.1f} ms")
+    what = f"{counted(data.targets, 'target')}{of}"
+    say(f"{what} on {counted(data.scrapers, 'scraper')}, placed in {data.place_s * 1000:.1f} ms")
     say(f"targets a scraper: {counts[0]} .. {statistics.median(counts):g} .. {counts[-1]} (least, median, most)")
     say(f"most over mean: {balance.count_max_over_mean:.3f} by count, {balance.load_max_over_mean:.3f} by load")
     fits = fit(placement)
     if not fits.all:
-        say(f"DOES NOT FIT: {fits.unplaced} targets lack an owner (load {fits.unplaced_load})")
+        say(f"DOES NOT FIT: {counted(fits.unplaced, 'target', 'lack')} an owner (load {fits.unplaced_load})")
     if fits.too_heavy:
         say(f"too heavy for its scraper's limit, and alone there: {fits.too_heavy}")
     say(f"leave: {leave.moved} move, {leave.share} must ({_ratio(leave.moved, leave.share)})")

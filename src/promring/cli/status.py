@@ -13,6 +13,7 @@ from promring.cli.durations import Seconds
 from promring.cli.leaving import show_left_behind, show_retiring
 from promring.cli.output import Output, clock, next_screen, output_option, paint, say, say_table, until, until_interrupted
 from promring.cli.previews import room_line
+from promring.runtime.text import counted
 from promring.web.answers.fleets import Fleet, Loads, Service, Source
 from promring.web.answers.parts import Held, Membership, Scraper, Summary
 from promring.web.answers.status import Status
@@ -104,16 +105,15 @@ def _all_of(fleet: Fleet, services: dict[str, Service]) -> list[Fleet | Service]
 
 def _show_fleet(fleet: Fleet) -> None:
     """What is of all its services together."""
-    count = len(fleet.services)
     load = "" if fleet.load is None else f", load {_of(fleet.load, fleet.limit)}"
     say(
-        f"{fleet.name}: {count} service{'s' * (count != 1)}, {_or(fleet.targets)} targets{load}, generation "
+        f"{fleet.name}: {counted(len(fleet.services), 'service')}, {counted(fleet.targets, 'target')}{load}, generation "
         f"{fleet.generation}, membership {_membership(fleet.membership)}"
     )
     _show_summary(fleet.summary)
     _show_held(fleet)
     if fleet.handing_over:
-        say(f"  handing over: {fleet.handing_over} targets are with their old owners, too")
+        say(f"  handing over: {counted(fleet.handing_over, 'target', 'stay')} with the old owner, too")
     _show_losses(fleet)
     _show_scrapers(fleet.scrapers, loads=True)
 
@@ -133,7 +133,7 @@ def _show_losses(fleet: Fleet) -> None:
 
 
 def _show_loads(loads: Loads) -> None:
-    learnt = "" if loads.learnt is None else f", {loads.learnt} targets learnt"
+    learnt = "" if loads.learnt is None else f", {counted(loads.learnt, 'target')} learnt"
     spread = "" if loads.spread is None else f", the fullest scraper has {loads.spread:g} times its share"
     moved = f", last moved targets {text}" if (text := clock(loads.moved_at)) else ""
     say(f"  loads: {loads.kind}{learnt}{spread}{moved}")
@@ -145,7 +145,7 @@ def _show_one_of(service: Service, fleet: Fleet) -> None:
     """A service whose scrapers are shown with its fleet: one line, and what is wrong with it."""
     summary = paint(service.summary.text, LEVELS.get(service.summary.level, "reset"))
     sources = ", ".join(f"{one.name} ({_or(one.targets)}, {one.state})" for one in service.sources)
-    say(f"  service {service.name}: {_or(service.targets)} targets; ", summary, f"; from {sources}")
+    say(f"  service {service.name}: {counted(service.targets, 'target')}; ", summary, f"; from {sources}")
     _show_held(service, besides=fleet, margin="    ")
     for source in service.sources:
         if source.reason:
@@ -155,16 +155,16 @@ def _show_one_of(service: Service, fleet: Fleet) -> None:
 
 def _show_service(service: Service, fleet: Fleet) -> None:
     known, generation = _membership(service.membership), service.generation or "-"
-    say(f"{service.name}: {_or(service.targets)} targets, generation {generation}, membership {known}")
+    say(f"{service.name}: {counted(service.targets, 'target')}, generation {generation}, membership {known}")
     _show_summary(service.summary)
     _show_held(service)
     if service.handing_over:
-        say(f"  handing over: {service.handing_over} targets are with their old owners, too")
+        say(f"  handing over: {counted(service.handing_over, 'target', 'stay')} with the old owner, too")
     _show_losses(fleet)
     _show_scrapers(service.scrapers)
     for source in service.sources:
         note = f" ({source.reason})" if source.reason else ""
-        say(f"  source {source.name}: {_or(source.targets)} targets, {source.state}{note}")
+        say(f"  source {source.name}: {counted(source.targets, 'target')}, {source.state}{note}")
         _show_amiss(source)
 
 

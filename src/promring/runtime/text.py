@@ -41,3 +41,9 @@ def printable(text: str, *, lines: bool = False) -> str:
 def _escaped(character: str) -> str:
     number = ord(character)
     return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
+def counted(number: int | None, noun: str, verb: str = "") -> str:
+    """``1 target``, ``2 targets``; None: ``no targets``. With a regular ``verb``: ``1 target comes``, ``2 targets come``."""
+    one = number == 1
+    return f"{'no' if number is None else number} {noun}{'' if one else 's'}" + (f" {verb}{'s' * one}" if verb else "")
