@@ -499,6 +499,11 @@ async def test_a_configuration_is_foreseen_with_the_token_only_and_changes_nothi
         assert not (tmp_path / "it_ran").exists()
         async with r.session.post(url, data=io.BytesIO(b"#" * (4 * 1024 * 1024 + 1)), headers=token) as response:
             assert response.status == 413
+        async with r.session.post(url, data=gzip.compress(b"{}"), headers=token | {"Content-Encoding": "gzip"}) as response:
+            assert (response.status, "'gzip' is not read" in (await response.json())["error"]) == (415, True)
+        for expected, status in {"100-continue": 400, "cake": 417}.items():
+            async with r.session.post(url, data=b"[]", headers=token | {"Expect": expected}) as response:
+                assert (response.status, (await response.json())["status"]) == (status, "error")
         assert (await r.data("/api/v1/status"))["config"]["last_reload_successful"]
 
 

@@ -169,7 +169,9 @@ class Api:
 
 
 async def _body(request: web.Request, bytes_max: int) -> bytes:
-    """Raises ``ApiError`` for a longer one."""
+    """Raises ``ApiError`` for a longer one, and for one that is packed."""
+    if (coding := request.headers.get("Content-Encoding", "identity").strip().lower()) not in ("", "identity"):
+        raise ApiError(415, "bad_data", f"a body with Content-Encoding {coding[:20]!r} is not read: send it as it is")
     parts: list[bytes] = []
     size = 0
     async for part in request.content.iter_any():

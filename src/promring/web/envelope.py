@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
-from aiohttp import web
+from aiohttp import HttpVersion11, hdrs, web
 
 from promring.runtime.text import clean_all
 from promring.web.answers.base import Answer, Failure, Success
@@ -65,3 +65,13 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         if "Allow" in error.headers:
             response.headers["Allow"] = error.headers["Allow"]
         return response
+
+
+async def expected(request: web.Request) -> web.Response | None:
+    """``Expect: 100-continue`` is answered; another expectation gets 417 (RFC 9110, 10.1.1)."""
+    if request.headers[hdrs.EXPECT].lower() != "100-continue":
+        return failure(417, "bad_request", "no expectation but 100-continue is known")
+    if request.version >= HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the answer has not begun
+    return None

@@ -298,7 +298,11 @@ WRITES = (
             WITHOUT,
             WITH,
         ],
-        errors={400: "The configuration is bad, or there can be no such plan.", 413: "The configuration is too long."},
+        errors={
+            400: "The configuration is bad, or there can be no such plan.",
+            413: "The configuration is too long.",
+            415: "The body has a Content-Encoding.",
+        },
         write=True,
         takes="application/yaml",
     ),

@@ -26,7 +26,7 @@ from promring.web.answers.plans import Reloaded
 from promring.web.api import Api
 from promring.web.connection import mark
 from promring.web.controller import Controller
-from promring.web.envelope import ApiError, Handler, encode, errors, success
+from promring.web.envelope import ApiError, Handler, encode, errors, expected, success
 from promring.web.events import STREAMS_MOST, EventsEndpoint
 from promring.web.exposition import OPEN_METRICS, PLAIN, Rendered
 from promring.web.forecasts import Forecasts
@@ -149,7 +149,10 @@ class WebServer:
         middlewares.append(check_origin(self._hosts, refusals))
         app = web.Application(middlewares=middlewares, client_max_size=BODY_BYTES_MAX)
         app.on_response_prepare.append(_finish_headers(access))
-        app.add_routes(web.route(one.method, paths.routes + one.path, one.handler, **one.kwargs) for one in self.routes())
+        app.add_routes(
+            web.route(one.method, paths.routes + one.path, one.handler, expect_handler=expected, **one.kwargs)
+            for one in self.routes()
+        )
         if paths.routes:
             app.add_routes([web.get(path, self._to_home) for path in ("/", paths.routes)])
         return app
