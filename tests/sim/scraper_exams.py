@@ -70,10 +70,16 @@ async def scraper_fails(fleet: Fleet) -> None:
         fleet.broken(f"{scraper.id} reaches none of {len(mine)} targets, and is not called sick")
     await fleet.let_pass(3 * fleet.world.traits.stage_s + AUDIT_S)
     missed = mine & set(fleet.world.moves.missed(sick_by - 300.0))
-    if len(mine) >= SUSPECT_LEAST and missed:
+    if len(mine) >= SUSPECT_LEAST and missed and not _lacks_room(fleet):
         fleet.broken(f"{scraper.id} fails, and nobody else scrapes {len(missed)} targets")
     await _sick_loses(fleet, scraper, mine)
     await _looked_again(fleet)
+
+
+def _lacks_room(fleet: Fleet) -> bool:
+    """Whether somebody keeps what it shall not have, since nobody else may have more."""
+    found = (c.fleet() for c in fleet.world.controllers.values())
+    return any(one.reconciler.moves.no_room for one in found if one)
 
 
 async def _sick_loses(fleet: Fleet, scraper: Scraper, mine: set[str]) -> None:

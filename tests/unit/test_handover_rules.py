@@ -158,6 +158,17 @@ def test_of_several_who_hold_on_one_that_has_taken_its_slice_comes_before_one_th
     assert slices(schedule(wanted, before, evidence, POLICY, 10.0)[1])["x"] == who + "c"
 
 
+@pytest.mark.parametrize(("looked_at", "who"), [(14.0, "a"), (15.0, "d")])
+def test_one_that_was_looked_at_before_it_applied_its_list_is_not_known_to_lack_what_is_in_it(
+    looked_at: float, who: str
+) -> None:
+    """x went from a to d, which says nothing, and on to b. What is not in the list of a yet may come any moment."""
+    wanted = placed({"x": "b", "y": "b"})
+    before = had(wanted.pool, ("x", "a", 1.0, 90.0), ("x", "d", 16.0, NEVER), ("y", "b", 0.0, NEVER))
+    evidence = Evidence({"a": sees(wanted.pool, looked_at)}, took(5.0, "a"))
+    assert slices(schedule(wanted, before, evidence, POLICY, 17.0)[1])["x"] == "".join(sorted(f"b{who}"))
+
+
 def test_of_several_who_hold_on_one_that_has_had_it_longer_stays_also_if_it_holds_on_for_longer() -> None:
     wanted = placed({"x": "c"})
     before = had(wanted.pool, ("x", "a", 0.0, 90.0), ("x", "b", 6.0, 60.0))

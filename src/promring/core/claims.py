@@ -125,20 +125,20 @@ def never(count: int) -> Times:
 NO_CLAIMS = Claims((), *(np.empty(0, dtype=kind) for kind in (np.uint64, np.int32, np.float64, np.float64)))  # type: ignore[arg-type]
 
 
-def has_taken(
+def taken_at(
     pool: TargetPool, names: Sequence[str], held: tuple[Rows, Owners, Times], taken: Mapping[tuple[str, str], Taken]
-) -> Flags:
-    """For each that is ``held`` (row, scraper, since) whether the scraper is known to have taken a slice with it since then.
-    ``names``: of the scrapers; ``taken``: by service and name.
+) -> Times:
+    """For each that is ``held`` (row, scraper, since) when the scraper took the first slice with it since then, seconds;
+    ``NEVER``: none is known. ``names``: of the scrapers; ``taken``: by service and name.
     """
     rows, scrapers, since = held
-    has = np.zeros(len(rows), dtype=bool)
+    at = np.full(len(rows), NEVER)
     for number in np.unique(scrapers).tolist():
         mine = np.flatnonzero(scrapers == number)
         mine = mine[np.argsort(rows[mine], kind="stable")]
         for service, part in pool.by_service(rows[mine]):
-            has[mine[part]] = taken.get((service, names[number]), Taken()).since(since[mine[part]]) < NEVER
-    return has
+            at[mine[part]] = taken.get((service, names[number]), Taken()).since(since[mine[part]])
+    return at
 
 
 def shown_by(one: Seen, ids: Keys) -> Flags:

@@ -34,7 +34,6 @@ from promring.core.claims import (
     Times,
     among,
     by_scraper,
-    has_taken,
     never,
     shown_by,
 )
@@ -115,7 +114,7 @@ def schedule(
         rows, scrapers, since, until = _still_there(before, pool, names)
         stays = np.zeros(len(rows), dtype=bool)
         if capacities is not None and is_short(wanted, replicas):
-            held = held_by(pool, names, (rows, scrapers, since), evidence.sees)
+            held = held_by(pool, names, (rows, scrapers, since), evidence.sees, evidence.taken)
             wanted, stays = keeping(wanted, held, replicas, capacities)
         at = _owner_numbers(wanted, rows, scrapers)
         owned, owners = _owned(wanted)
@@ -124,8 +123,7 @@ def schedule(
         begun[at[~extra]] = since[~extra]  # who was an owner, or held on, and is one now has it since then
         rows, scrapers, since, until, stays = rows[extra], scrapers[extra], since[extra], until[extra], stays[extra]
     if len(rows):
-        held = held_by(pool, names, (rows, scrapers, since), evidence.sees)
-        has = has_taken(pool, names, (rows, scrapers, since), evidence.taken)
+        held = held_by(pool, names, (rows, scrapers, since), evidence.sees, evidence.taken)
         about = np.zeros(len(pool), dtype=bool)
         about[rows] = True
         about = about[owned]  # of a million targets few are handed over at a moment
@@ -134,7 +132,7 @@ def schedule(
         until = np.maximum(until, np.where(np.isfinite(found.due), found.due, -NEVER)[rows])
         ends = found.of(until <= now, held)
         ends |= policy.overlap_s <= 0
-        kept = stays | _first_of_row(held, has, until, ~ends & ~stays, wanted.owners.shape[1])
+        kept = stays | _first_of_row(held, until, ~ends & ~stays, wanted.owners.shape[1])
         until = np.where(stays, NEVER, until)
         rows, scrapers, since, until = rows[kept], scrapers[kept], since[kept], until[kept]
     return _claims(pool, names, (owned, owners, begun), (rows, scrapers, since, until)), _with_holders(
@@ -321,13 +319,13 @@ def _ends(
     )
 
 
-def _first_of_row(held: Held, has: Flags, until: Times, among: Flags, most: int) -> Flags:
+def _first_of_row(held: Held, until: Times, among: Flags, most: int) -> Flags:
     """Of those ``among``, for each row the first ``most``: those with success first, then those not seen to lack it, then
     those that have taken it, then those that have had it longest: by since when and ``until`` when.
     """
     kept = np.zeros(len(held.rows), dtype=bool)
     chosen = np.flatnonzero(among)
-    worth = (until, held.since, ~has, held.lacked, ~held.success, held.rows)
+    worth = (until, held.since, ~held.has, held.lacked, ~held.success, held.rows)
     order = chosen[np.lexsort([one[chosen] for one in worth])]
     ordered = held.rows[order]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]][: len(ordered)])

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from promring.core.claims import Flags, Rows, Times, among, by_scraper, shown_by
+from promring.core.claims import APPLIED_S, NEVER, Flags, Rows, Taken, Times, among, by_scraper, shown_by, taken_at
 from promring.core.coverage import Seen
 from promring.model import Loads, Owners, Placement, TargetPool
 
@@ -23,7 +23,8 @@ from promring.model import Loads, Owners, Placement, TargetPool
 class Held:
     """The claims of live scrapers: row and scraper, and ``since`` when. Each with whether the scraper is seen scraping the
     target with ``success``, whether it is seen not to (``failure``), whether it is seen to have the target in its list
-    (``listed``), and whether a look since then has not found the target there (``lacked``).
+    (``listed``), whether it ``has`` taken a slice with it, and whether a look since then, when such a slice was applied, has
+    not found the target there (``lacked``).
     """
 
     rows: Rows
@@ -32,12 +33,23 @@ class Held:
     success: Flags
     failure: Flags
     listed: Flags
+    has: Flags
     lacked: Flags
 
 
-def held_by(pool: TargetPool, names: tuple[str, ...], held: tuple[Rows, Owners, Times], sees: Mapping[str, Seen]) -> Held:
-    """``held``: row, scraper, since; ``names``: of the scrapers; ``sees``: what those do who answer, by name."""
+def held_by(
+    pool: TargetPool,
+    names: tuple[str, ...],
+    held: tuple[Rows, Owners, Times],
+    sees: Mapping[str, Seen],
+    taken: Mapping[tuple[str, str], Taken],
+) -> Held:
+    """``held``: row, scraper, since; ``names``: of the scrapers; ``sees``: what those do who answer, by name; ``taken``: by
+    service and name.
+    """
     rows, scrapers, since = held
+    at = taken_at(pool, names, held, taken)
+    applied_at = np.where(at < NEVER, at + APPLIED_S, since)
     success, failure, listed, lacked = (np.zeros(len(rows), dtype=bool) for _ in range(4))
     for name, mine in zip(names, by_scraper(scrapers, len(names)), strict=True):
         if (one := sees.get(name)) is None:
@@ -47,8 +59,8 @@ def held_by(pool: TargetPool, names: tuple[str, ...], held: tuple[Rows, Owners, 
         failure[mine] = ~success[mine]
         listed[mine] = among(one.ids, ids)
         if not one.hidden:
-            lacked[mine] = (since[mine] <= one.at) & ~shown_by(one, ids)
-    return Held(rows, scrapers, since, success, failure, listed, lacked)
+            lacked[mine] = (applied_at[mine] <= one.at) & ~shown_by(one, ids)
+    return Held(rows, scrapers, since, success, failure, listed, at < NEVER, lacked)
 
 
 def is_short(wanted: Placement, replicas: int) -> bool:
