@@ -277,7 +277,7 @@ def test_of_two_who_hold_on_the_one_that_is_seen_without_it_lets_go() -> None:
             tuple(s.id for s in (A, B, C)), pool.ids[[0, 0]], np.array([0, 1], dtype=np.int32), since, np.array([50.0, 50.0])
         )
         _, now = schedule(one, before, NOTHING, POLICY, 20.0)
-        assert holders(now)["t:1"] == {C.id, (A, B)[first].id}, "the older one, where nothing is known"
+        assert holders(now)["t:1"] == {A.id, B.id, C.id}, "both, where nothing is known"
         evidence = Evidence({(A, B)[first].id: without})
         _, now = schedule(one, before, evidence, POLICY, 20.0)
         assert holders(now)["t:1"] == {C.id, (A, B)[stays].id}
@@ -298,7 +298,7 @@ def test_another_one_that_scrapes_it_counts_beside_an_owner_that_does_not() -> N
 
 @settings(max_examples=60)
 @given(addresses, st.lists(members(least=1, most=6), min_size=2, max_size=6), st.sampled_from([1, 2]), st.data())
-def test_never_fewer_than_the_living_who_have_it_and_never_more_than_twice_the_owners(
+def test_never_fewer_than_the_living_who_have_it_and_never_more_than_three_times_the_owners(
     names: list[str], fleets: list[Members], replicas: int, data: st.DataObject
 ) -> None:
     """I2, over any sequence of fleets, sights and waits: who had a target and lives keeps it until every new owner has
@@ -317,7 +317,7 @@ def test_never_fewer_than_the_living_who_have_it_and_never_more_than_twice_the_o
         for name in names:
             assert owners[name] <= after[name]
             assert after[name] - owners[name] <= before.get(name, set()) & live
-            assert len(after[name]) <= 2 * max(replicas, len(owners[name]))
+            assert len(after[name]) <= 3 * max(replicas, len(owners[name]))
             lost = (before.get(name, set()) & live) - after[name]
             if lost and len(before[name] - owners[name]) <= len(owners[name]):
                 over = all(now - since.get((name, who), now) >= OVERLAP for who in lost)

@@ -127,14 +127,14 @@ def test_the_first_scraper_is_an_owner_like_any_other() -> None:
 @pytest.mark.parametrize(
     ("reaching", "until", "who"),
     [
-        ("", (50.0, 60.0), "a"),  # they have had it longer
-        ("", (60.0, 50.0), "b"),
+        ("", (50.0, 60.0), "ab"),  # nobody knows which of them has it
+        ("", (60.0, 50.0), "ab"),
         ("ab", (60.0, 50.0), "b"),
         ("b", (50.0, 60.0), "b"),  # it is seen reaching it
         ("a", (60.0, 50.0), "a"),
     ],
 )
-def test_of_several_who_hold_on_as_many_stay_as_there_are_owners(
+def test_of_several_who_hold_on_as_many_stay_as_there_are_owners_when_they_are_seen_scraping_it(
     reaching: str, until: tuple[float, float], who: str
 ) -> None:
     wanted = placed({"x": "c", "y": "d"})
@@ -149,7 +149,36 @@ def test_of_several_who_hold_on_as_many_stay_as_there_are_owners(
     assert slices(schedule(wanted, alike, evidence, POLICY, 10.0)[1]) == {"x": who + "c", "y": who + "d"}
 
 
-@pytest.mark.parametrize(("reaching", "who"), [("", "b"), ("b", "b"), ("a", "a")])
+@pytest.mark.parametrize(
+    ("some", "took_it", "who"),
+    [
+        ((("a", 0.0, 50.0), ("b", 0.0, 60.0), ("d", 0.0, 70.0)), "", "ab"),  # they have had it longer
+        ((("a", 0.0, 70.0), ("b", 0.0, 60.0), ("d", 0.0, 50.0)), "", "bd"),
+        ((("a", 0.0, 90.0), ("b", 6.0, 60.0), ("d", 7.0, 50.0)), "", "ab"),
+        ((("a", 0.0, 50.0), ("b", 6.0, 60.0), ("d", 7.0, 70.0)), "bd", "bd"),
+        ((("a", 0.0, 50.0), ("b", 6.0, 60.0), ("d", 7.0, 70.0)), "d", "ad"),
+    ],
+)
+def test_where_nobody_is_seen_scraping_it_twice_as_many_hold_on(
+    some: tuple[tuple[str, float, float], ...], took_it: str, who: str
+) -> None:
+    wanted = placed({"x": "c"})
+    before = had(wanted.pool, *(("x", *one) for one in some))
+    evidence = Evidence(taken=took(7.5, took_it))
+    assert slices(schedule(wanted, before, evidence, POLICY, 10.0)[1])["x"] == "".join(sorted(who + "c"))
+    two = placed({"x": "ca"})
+    others = had(two.pool, *(("x", name, 0.0, 50.0) for name in "bd"))
+    assert slices(schedule(two, others, Evidence(), POLICY, 10.0, replicas=2)[1])["x"] == "abcd"
+
+
+def test_who_is_seen_to_lack_it_does_not_hold_on_beside_another_one() -> None:
+    wanted = placed({"x": "c"})
+    before = had(wanted.pool, ("x", "a", 0.0, 50.0), ("x", "b", 0.0, 60.0), ("x", "d", 0.0, 70.0))
+    evidence = Evidence({name: sees(wanted.pool, 9.0) for name in "ab"})
+    assert slices(schedule(wanted, before, evidence, POLICY, 10.0)[1])["x"] == "cd"
+
+
+@pytest.mark.parametrize(("reaching", "who"), [("", "ab"), ("b", "b"), ("a", "a")])
 def test_of_several_who_hold_on_one_that_has_taken_its_slice_comes_before_one_that_has_not(reaching: str, who: str) -> None:
     wanted = placed({"x": "c"})
     before = had(wanted.pool, ("x", "a", 0.0, 50.0), ("x", "b", 6.0, 60.0))
@@ -158,7 +187,7 @@ def test_of_several_who_hold_on_one_that_has_taken_its_slice_comes_before_one_th
     assert slices(schedule(wanted, before, evidence, POLICY, 10.0)[1])["x"] == who + "c"
 
 
-@pytest.mark.parametrize(("looked_at", "who"), [(14.0, "a"), (15.0, "d")])
+@pytest.mark.parametrize(("looked_at", "who"), [(14.0, "ad"), (15.0, "d")])
 def test_one_that_was_looked_at_before_it_applied_its_list_is_not_known_to_lack_what_is_in_it(
     looked_at: float, who: str
 ) -> None:
@@ -166,13 +195,13 @@ def test_one_that_was_looked_at_before_it_applied_its_list_is_not_known_to_lack_
     wanted = placed({"x": "b", "y": "b"})
     before = had(wanted.pool, ("x", "a", 1.0, 90.0), ("x", "d", 16.0, NEVER), ("y", "b", 0.0, NEVER))
     evidence = Evidence({"a": sees(wanted.pool, looked_at)}, took(5.0, "a"))
-    assert slices(schedule(wanted, before, evidence, POLICY, 17.0)[1])["x"] == "".join(sorted(f"b{who}"))
+    assert slices(schedule(wanted, before, evidence, POLICY, 17.0)[1])["x"] == "".join(sorted("b" + who))
 
 
 def test_of_several_who_hold_on_one_that_has_had_it_longer_stays_also_if_it_holds_on_for_longer() -> None:
     wanted = placed({"x": "c"})
-    before = had(wanted.pool, ("x", "a", 0.0, 90.0), ("x", "b", 6.0, 60.0))
-    assert slices(schedule(wanted, before, Evidence(), POLICY, 10.0)[1])["x"] == "ac"
+    before = had(wanted.pool, ("x", "a", 0.0, 90.0), ("x", "b", 6.0, 60.0), ("x", "d", 6.0, 50.0))
+    assert slices(schedule(wanted, before, Evidence(), POLICY, 10.0)[1])["x"] == "acd"
 
 
 def test_claims_of_targets_with_more_and_fewer_owners_are_told_apart() -> None:
@@ -401,7 +430,7 @@ def test_those_who_hold_on_stand_beside_the_owners_in_columns_of_their_own() -> 
     wanted = placed({"x": "c", "y": "d", "z": "a"})
     pool = wanted.pool
     before = had(pool, ("z", "b", 0.0, NEVER), ("x", "a", 0.0, NEVER), ("y", "a", 0.0, NEVER), ("y", "b", 1.0, NEVER))
-    _, now = schedule(wanted, before, Evidence(), POLICY, 10.0)
+    _, now = schedule(wanted, before, Evidence({"a": sees(pool, 9.0, up="y")}), POLICY, 10.0)
     assert now.owners.shape == (3, 2)
     assert slices(now) == {"x": "ac", "y": "ad", "z": "ab"}
     assert now.owners[:, 0].tolist() == wanted.owners[:, 0].tolist()

@@ -9,12 +9,13 @@ A target that moves stays with its old owner while that lives, until every new o
   since it answers. Nobody lets go by time alone to a scraper that does not answer or has not taken its slice; nor when both
   owners can be seen, and the old one has success where the new one has none, or lists it where the new one does not.
 
-A dead owner is not waited for; one that comes back holds what it had when it left (``Departed``). A target that has no room
+A dead owner is not waited for; one that comes back holds what it had when it left (``Departed``). Of several that had it as
+many hold on as there are owners, and twice as many where these are not seen scraping it. A target that has no room
 anywhere stays with a live scraper that has it, within that one's capacity. What a scraper holds beyond its share is a
 ``Claim`` with an end; what it holds as an owner, or because there is no room elsewhere, has none.
 
-``schedule`` is a function of the claims in force, the wanted placement, what the scrapers were seen doing, and now. The
-placement itself never depends on the claims: the previous plan only schedules the way to the next one.
+``schedule`` is a function of the claims in force, the wanted placement, what is seen, and now. The placement itself never
+depends on the claims: the previous plan only schedules the way to the next one.
 """
 
 from __future__ import annotations
@@ -320,8 +321,8 @@ def _ends(
 
 
 def _first_of_row(held: Held, until: Times, among: Flags, most: int) -> Flags:
-    """Of those ``among``, for each row the first ``most``: those with success first, then those not seen to lack it, then
-    those that have taken it, then those that have had it longest: by since when and ``until`` when.
+    """Of those ``among``, for each row the first ``most``; for each of these without success one more that is not seen to
+    lack it. First are those with success, then those not seen to lack it, who have taken it, who have had it longest.
     """
     kept = np.zeros(len(held.rows), dtype=bool)
     chosen = np.flatnonzero(among)
@@ -330,7 +331,8 @@ def _first_of_row(held: Held, until: Times, among: Flags, most: int) -> Flags:
     ordered = held.rows[order]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]][: len(ordered)])
     rank = np.arange(len(ordered)) - np.repeat(starts, np.diff(np.r_[starts, len(ordered)]))
-    kept[order[rank < most]] = True
+    unseen = ~held.success[order[np.maximum(np.arange(len(order)) - most, 0)]]  # of the one that it stands in for
+    kept[order[(rank < most) | ((rank < 2 * most) & ~held.lacked[order] & unseen)]] = True
     return kept
 
 
