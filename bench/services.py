@@ -17,7 +17,7 @@ from pathlib import Path
 from bench.report import console
 from promring.core.admission import NOBODY_ASIDE
 from promring.core.aside import place_around
-from promring.core.handover import Handover
+from promring.core.evidence import Handover
 from promring.core.joined import salt_of
 from promring.core.placement import Policy
 from promring.core.pool import pool_of

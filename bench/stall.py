@@ -18,7 +18,7 @@ from pathlib import Path
 import yaml
 
 from bench.report import console
-from promring.core.handover import Handover
+from promring.core.evidence import Handover
 from promring.core.placement import Policy
 from promring.core.standing import Rules
 from promring.core.verdicts import Guard

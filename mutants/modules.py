@@ -33,6 +33,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "guard": ("unit/test_guard.py", LISTS),
     "admission": ("unit/test_admission.py", "unit/test_guard.py"),
     "standing": ("unit/test_admission.py", "unit/test_kubernetes_pods.py"),
+    "evidence": ("unit/test_handover_rules.py", "laws/test_handover.py"),
     "handover": ("unit/test_handover_rules.py", "laws/test_handover.py", STEPS, MOVES),
     "placement": ("unit/test_placement_rules.py", "unit/test_placement_zones.py", "laws/test_listed.py"),
     "aliases": ("unit/test_aliases.py",),

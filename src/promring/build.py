@@ -24,7 +24,7 @@ from promring.config.settings import (
     ShardService,
 )
 from promring.consul.client import Client
-from promring.core.handover import Handover
+from promring.core.evidence import Handover
 from promring.core.joined import salt_of
 from promring.core.loads import ENTRY_BYTES
 from promring.delivery import Delivery, Resuming

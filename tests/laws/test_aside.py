@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from promring.core.admission import NOBODY_ASIDE, Aside
 from promring.core.aside import _give_back, _within, place_around
 from promring.core.claims import NO_CLAIMS, Claims
-from promring.core.handover import Evidence, Handover, schedule
+from promring.core.evidence import Evidence, Handover
+from promring.core.handover import schedule
 from promring.core.joined import FleetPool, Part, salt_of
 from promring.core.placement import Policy, place
 from promring.core.pool import pool_of

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from promring.core.claims import NO_CLAIMS, Taken
 from promring.core.coverage import Seen, together
 from promring.core.difference import compare
+from promring.core.evidence import Evidence, Handover
 from promring.core.fragment import target
-from promring.core.handover import Evidence, Handover, schedule, without_room
+from promring.core.handover import schedule, without_room
 from promring.core.joined import FleetPool, FleetShares, Part, carried_over, part_of, rows_between, salt_of, same_owners
 from promring.core.placement import Policy, place
 from promring.core.plan import rows_of, shares

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from promring.core.claims import NO_CLAIMS, TAKEN_MOST, Claims, Departed, Taken, with_seen
 from promring.core.coverage import NO_IDS, Seen
+from promring.core.evidence import Evidence, Handover
 from promring.core.fragment import identities
-from promring.core.handover import Evidence, Handover, owned_now, schedule, waiting_for, without_room
+from promring.core.handover import owned_now, schedule, waiting_for, without_room
 from promring.core.placement import Policy, place
 from promring.core.ring import Ring
 from promring.core.room import Held, keeping

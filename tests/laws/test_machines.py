@@ -17,9 +17,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from promring.core.claims import NO_CLAIMS, Taken
 from promring.core.coverage import Seen
+from promring.core.evidence import Evidence, Handover
 from promring.core.fragment import identities
 from promring.core.guard import judge_lists
-from promring.core.handover import Evidence, Handover, schedule
+from promring.core.handover import schedule
 from promring.core.pool import pool_of as pool_of_groups
 from promring.core.verdicts import Guard, Lists
 from promring.delivery.receiver import Envelope, RefusedError, install, note_of, noted

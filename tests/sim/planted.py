@@ -14,8 +14,9 @@ from promring import model
 from promring.agent import slicefile
 from promring.consul.client import Client
 from promring.core import aside
+from promring.core.evidence import Handover
 from promring.core.guard import NO_TARGETS, judge_lists, judge_members
-from promring.core.handover import Handover, schedule
+from promring.core.handover import schedule
 from promring.core.placement import Policy, place_living
 from promring.core.plan import rows_of
 from promring.core.ring import Ring

@@ -12,7 +12,8 @@ from promring.audit import active
 from promring.core import handover, second_opinion
 from promring.core.claims import Taken
 from promring.core.coverage import NO_IDS, Index, Seen
-from promring.core.handover import Evidence, schedule
+from promring.core.evidence import Evidence
+from promring.core.handover import schedule
 from promring.core.second_opinion import SecondOpinions
 from promring.delivery.http_sd import HttpSdDelivery
 from promring.fleet import moves

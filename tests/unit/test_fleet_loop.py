@@ -15,7 +15,7 @@ import pytest
 import structlog
 
 from promring.core.claims import Taken
-from promring.core.handover import Handover
+from promring.core.evidence import Handover
 from promring.core.joined import FleetPool, salt_of
 from promring.core.learning import SMOOTHED, Figures, Learning
 from promring.core.placement import Policy

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from promring.core.handover import Handover
+from promring.core.evidence import Handover
 from promring.core.sight import Sight
 from promring.core.standing import History, Rules, Standing, State
 from promring.core.verdicts import Hold

@@ -11,8 +11,9 @@ import pytest
 
 from promring.core.claims import NEVER, Claims, Taken
 from promring.core.coverage import Seen
+from promring.core.evidence import Evidence, Handover
 from promring.core.fragment import identities
-from promring.core.handover import Evidence, Handover, owned_now, schedule, waiting_for, without_room
+from promring.core.handover import owned_now, schedule, waiting_for, without_room
 from promring.core.pool import pool_of
 from promring.model import Placement, Scraper, TargetGroup, TargetPool
 
@@ -169,6 +170,17 @@ def test_where_nobody_is_seen_scraping_it_twice_as_many_hold_on(
     two = placed({"x": "ca"})
     others = had(two.pool, *(("x", name, 0.0, 50.0) for name in "bd"))
     assert slices(schedule(two, others, Evidence(), POLICY, 10.0, replicas=2)[1])["x"] == "abcd"
+
+
+@pytest.mark.parametrize(("asked_at", "who"), [(8.0, "b"), (7.9, "ab")])
+@pytest.mark.parametrize("up", [True, False])
+def test_a_scrape_of_long_ago_proves_nothing(asked_at: float, who: str, up: bool) -> None:
+    """b scraped x when it had it, and stopped: at the look its last scrape is older than two intervals of 5 s."""
+    wanted = placed({"x": "b"})
+    before = had(wanted.pool, ("x", "b", 1.0, NEVER), ("x", "a", 0.0, 90.0))
+    seen = replace(sees(wanted.pool, 20.0, up="x"), scraped_at=np.array([asked_at]), up=np.array([up]))
+    evidence = Evidence({"b": seen, "a": sees(wanted.pool, 20.0, **{"up" if up else "down": "x"})}, took(2.0, "ab"))
+    assert slices(schedule(wanted, before, evidence, POLICY, 21.0)[1])["x"] == who
 
 
 def test_who_is_seen_to_lack_it_does_not_hold_on_beside_another_one() -> None:

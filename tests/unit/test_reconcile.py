@@ -16,8 +16,8 @@ import pytest
 import structlog
 
 from promring.core.coverage import Seen
+from promring.core.evidence import Handover
 from promring.core.fragment import target
-from promring.core.handover import Handover
 from promring.core.placement import Policy, place
 from promring.core.pool import fingerprint_of, pool_of
 from promring.core.ring import Ring

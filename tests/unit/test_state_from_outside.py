@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promring.core.handover import Handover
+from promring.core.evidence import Handover
 from promring.fleet.journal import FIRST, MAGIC, STATE_BYTES_MAX, VERSION, end, header, new_name
 from promring.fleet.state import Memory
 from promring.fleet.store import Store

@@ -2,9 +2,9 @@
 
 A target that moves stays with its old owner while that lives, until every new owner is *proved* to scrape it:
 
-- it was seen asking the target after it was given it, when it had taken its slice (or so much later that no older list
-  can take it away again, ``APPLIED_S``), and with success where the old owner has success. Where the old owner fails, too,
-  that it was asked is enough; where the old owner's relabelling drops the target, that the new one's does.
+- it is seen asking the target, lately and since it was given it, when it had taken its slice (or so much later that no
+  older list can take it away again, ``APPLIED_S``), and with success where the old owner has success. Where the old owner
+  fails, too, that it was asked is enough; where the old owner's relabelling drops the target, that the new one's does.
 - or time has passed: ``overlap_s`` (longer where the scrape interval needs it) since every new owner took its slice, and
   since it answers. Nobody lets go by time alone to a scraper that does not answer or has not taken its slice; nor when both
   owners can be seen, and the old one has success where the new one has none, or lists it where the new one does not.
@@ -20,8 +20,7 @@ depends on the claims: the previous plan only schedules the way to the next one.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,56 +37,13 @@ from promring.core.claims import (
     never,
     shown_by,
 )
-from promring.core.coverage import INTERVAL_UNKNOWN_S, Seen
+from promring.core.evidence import Evidence, Handover
 from promring.core.joined import carried_over
 from promring.core.packing import NOBODY
 from promring.core.room import Held, held_by, is_short, keeping
 from promring.model import Loads, Owners, Placement, TargetPool
 
 NO_ROW = np.int32(-2)
-INTERVALS = 2.0
-"""A scraper that took its slice has scraped all of it after so many intervals, and ``APPLIED_S``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Handover:
-    """``overlap_s``: how long a moved target stays with its old owner when nothing can be seen. ``confirm``: scrapers are
-    asked; without it only time counts. 0: there is no hand-over.
-    """
-
-    overlap_s: float = 30.0
-    confirm: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What is known of the scrapers: what they were ``seen`` doing, by id; which slices they have ``taken``, by service and
-    id; and who does not answer (``silent``: a time-out, a refusal, a 5xx). ``intervals``: the longest scrape interval of a
-    service, by service and id, seconds; where it is not there, that of all that the scraper was seen doing.
-    """
-
-    seen: Mapping[str, Seen] = field(default_factory=dict)
-    taken: Mapping[tuple[str, str], Taken] = field(default_factory=dict)
-    silent: Collection[str] = ()
-    answering: Mapping[str, float] = field(default_factory=dict)
-    """Since when each answers that is asked, monotonic seconds."""
-    pushes: bool = False
-    """Whether older slices may still be on their way to somebody: then only a slice that was taken proves anything."""
-    intervals: Mapping[tuple[str, str], float] = field(default_factory=dict)
-
-    @property
-    def sees(self) -> dict[str, Seen]:
-        """What those do who answer."""
-        return {name: one for name, one in self.seen.items() if name not in self.silent}
-
-    def overlap_s(self, policy: Handover, service: str, name: str) -> float:
-        """How long after it took its slice of a service this scraper has had every chance to scrape all of it."""
-        if not policy.confirm:
-            return policy.overlap_s
-        one = self.seen.get(name)
-        interval_s = self.intervals.get((service, name), one.interval_s if one else 0.0)
-        interval_s = interval_s or max((one.interval_s for one in self.seen.values()), default=0.0) or INTERVAL_UNKNOWN_S
-        return max(policy.overlap_s, INTERVALS * interval_s + APPLIED_S)
 
 
 def schedule(
@@ -290,10 +246,12 @@ def _ends(
     for scraper, mine in zip(wanted.scrapers, by_scraper(owners, len(wanted.scrapers)), strict=True):
         if not len(mine) or (policy.confirm and scraper.id in evidence.silent):
             continue
-        taken_at, overlap_s, told = np.empty(len(mine)), np.empty(len(mine)), np.zeros(len(mine), dtype=bool)
+        taken_at, overlap_s, fresh_s = (np.empty(len(mine)) for _ in range(3))
+        told = np.zeros(len(mine), dtype=bool)
         for service, part in pool.by_service(rows[mine]):
             taken_at[part] = evidence.taken.get((service, scraper.id), Taken()).since(begun[mine[part]])
             overlap_s[part] = evidence.overlap_s(policy, service, scraper.id)
+            fresh_s[part] = evidence.fresh_s(service, scraper.id)
             told[part] = (service, scraper.id) in evidence.intervals
         due[mine] = np.maximum(taken_at, evidence.answering.get(scraper.id, -NEVER)) + overlap_s
         one = evidence.seen.get(scraper.id) if policy.confirm else None
@@ -302,7 +260,7 @@ def _ends(
         ids, has, given_at = pool.ids[rows[mine]], taken_at <= one.at, begun[mine]
         tried, up = one.of(ids)
         late = np.zeros(len(mine), dtype=bool) if evidence.pushes else one.at >= given_at + APPLIED_S
-        tried_since = (tried > -NEVER) & (tried >= np.where(has, given_at, given_at + APPLIED_S)) & (has | late)
+        tried_since = (tried >= np.maximum(np.where(has, given_at, given_at + APPLIED_S), one.at - fresh_s)) & (has | late)
         readable[mine] = has
         lacked[mine] = has & told & ~shown_by(one, ids) & (not one.hidden)
         strong[mine] = tried_since & up

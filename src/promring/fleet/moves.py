@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 
 from promring.core.claims import Claims, Departed, Taken, with_seen
 from promring.core.difference import compare
-from promring.core.handover import Evidence, Handover, owned_now, schedule, waiting_for, without_room
+from promring.core.evidence import Evidence, Handover
+from promring.core.handover import owned_now, schedule, waiting_for, without_room
 from promring.core.idle import NO_CANARIES, Pair, canaries
 from promring.core.joined import FleetPool
 from promring.core.recall import recalled

@@ -25,7 +25,7 @@ from functools import partial
 
 from promring.core.coverage import Seen
 from promring.core.eligible import entitled, listed
-from promring.core.handover import Handover
+from promring.core.evidence import Handover
 from promring.core.second_opinion import SecondOpinions
 from promring.core.standing import History, Rules
 from promring.core.verdicts import Act, Facts, Guard, Verdict, Withheld

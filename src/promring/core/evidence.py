@@ -1,0 +1,67 @@
+"""How scrapers hand over targets to each other, and what is known of them when it is decided. Pure.
+
+``core/handover`` decides by it; ``fleet/moves`` asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from promring.core.claims import APPLIED_S, Taken
+from promring.core.coverage import INTERVAL_UNKNOWN_S, Seen
+
+INTERVALS = 2.0
+"""A scraper that took its slice has scraped all of it after so many intervals, and ``APPLIED_S``; no last scrape of a target
+is older than so many intervals.
+"""
+DATE_S = 2.0
+"""The times in an answer are as exact as its ``Date``: to the second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """``overlap_s``: how long a moved target stays with its old owner when nothing can be seen. ``confirm``: scrapers are
+    asked; without it only time counts. 0: there is no hand-over.
+    """
+
+    overlap_s: float = 30.0
+    confirm: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of the scrapers: what they were ``seen`` doing, by id; which slices they have ``taken``, by service and
+    id; and who does not answer (``silent``: a time-out, a refusal, a 5xx). ``intervals``: the longest scrape interval of a
+    service, by service and id, seconds; where it is not there, that of all that the scraper was seen doing.
+    """
+
+    seen: Mapping[str, Seen] = field(default_factory=dict)
+    taken: Mapping[tuple[str, str], Taken] = field(default_factory=dict)
+    silent: Collection[str] = ()
+    answering: Mapping[str, float] = field(default_factory=dict)
+    """Since when each answers that is asked, monotonic seconds."""
+    pushes: bool = False
+    """Whether older slices may still be on their way to somebody: then only a slice that was taken proves anything."""
+    intervals: Mapping[tuple[str, str], float] = field(default_factory=dict)
+
+    @property
+    def sees(self) -> dict[str, Seen]:
+        """What those do who answer."""
+        return {name: one for name, one in self.seen.items() if name not in self.silent}
+
+    def overlap_s(self, policy: Handover, service: str, name: str) -> float:
+        """How long after it took its slice of a service this scraper has had every chance to scrape all of it."""
+        if not policy.confirm:
+            return policy.overlap_s
+        return max(policy.overlap_s, INTERVALS * self.interval_s(service, name) + APPLIED_S)
+
+    def fresh_s(self, service: str, name: str) -> float:
+        """How old its last scrape of a target of the service may be where it goes on scraping that."""
+        return INTERVALS * self.interval_s(service, name) + DATE_S
+
+    def interval_s(self, service: str, name: str) -> float:
+        """Between two scrapes of one target of the service, at most; what others have, where it is not known."""
+        one = self.seen.get(name)
+        interval_s = self.intervals.get((service, name), one.interval_s if one else 0.0)
+        return interval_s or max((one.interval_s for one in self.seen.values()), default=0.0) or INTERVAL_UNKNOWN_S
