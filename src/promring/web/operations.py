@@ -299,8 +299,7 @@ WRITES = (
             WITH,
         ],
         errors={
-            400: "The configuration is bad, or there can be no such plan.",
-            413: "The configuration is too long.",
+            **{400: "The configuration is bad, or there can be no such plan.", 413: "The configuration is too long."},
             415: "The body has a Content-Encoding.",
         },
         write=True,
