@@ -374,6 +374,13 @@ YAML: dict[str, bytes] = {
     "merge_alias_of_mappings": b"- targets: [a:1]\n  labels: {<<: &l [{x: y}]}\n- targets: [b:1]\n  labels: {<<: *l}\n",
     "merge_alias_of_empty_list": b"- targets: &l []\n- targets: [b:1]\n  labels: {<<: *l}\n",
     "escaped_slash_in_words": b'- targets: [\'a\\/b:1\', a\\/b:2, "a\\\\/b:3"] # "\\/"\n',
+    "escaped_single_quote": b'- targets: ["a\\\'b:1"]\n- targets: [\'c\\\', "d:1"]\n',
+    "colon_after_space": b"- targets: [a :]\n  labels: {x: q :}\n",
+    "colon_alone": b"- targets: [a:1, :]\n",
+    "tag_verbatim_int": b"- targets: [!<tag:yaml.org,2002:int> b]\n",
+    "tag_verbatim_binary": b"- targets: [a:1]\n  labels: {x: !<tag:yaml.org,2002:binary> YQ==}\n",
+    "binary_padding_in_excess": b"- targets: [a:1]\n  labels: {x: !!binary sbG8=}\n",
+    "float_beyond_int64": b"- targets: [a:1]\n  labels: {x: !!float 9223372036854775808}\n",
     # --- the same address
     "same_modules": b"- targets: [https://a.example.com]\n  labels: {module: http_2xx}\n- targets: [https://a.example.com]\n  labels: {module: ssl_expiry}\n",
     "same_equal": b"- targets: [a:1, a:1]\n  labels: {x: y, u: v}\n- targets: [a:1]\n  labels: {u: v, x: y}\n",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from promring.discovery.groups import from_yaml
+from promring.discovery.yaml_list import YamlError, read_yaml
 from promring.model import DiscoveryError
 
 COLONS = {
@@ -59,3 +60,33 @@ def test_an_alias_of_a_list_of_mappings_merges_nothing() -> None:
     for alias in (b"[{a: b}]", b"[]"):
         with pytest.raises(DiscoveryError, match=r"x\.yml:\d: a merge needs"):
             list(from_yaml(b"- labels: {<<: &l " + alias + b"}\n- labels: {<<: *l}\n", "x.yml"))
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (r'["a\'b"]', "a'b"),
+        ("[a :]", "a :"),
+        ("[!<tag:yaml.org,2002:int> 1]", "1"),
+        ("[!<tag:yaml.org,2002:binary> YQ==]", "a"),
+        ("[!!float 9223372036854775807]", "9223372036854775807"),
+    ],
+)
+def test_a_text_that_go_yaml_takes_is_taken_with_what_it_says(written: str, read: str) -> None:
+    assert [group.targets for group in read_yaml(f"- targets: {written}".encode())] == [[read]]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "[a, :]",
+        "[!<tag:yaml.org,2002:int> b]",
+        "[!!binary sbG8=]",
+        "[!!binary aGVsbG8]",
+        "[!!float 9223372036854775808]",
+        "[!!float 18446744073709551615]",
+    ],
+)
+def test_a_text_that_does_not_fit_its_tag_or_begins_with_a_colon_is_refused(written: str) -> None:
+    with pytest.raises(YamlError):
+        read_yaml(f"- targets: {written}".encode())

@@ -4,7 +4,8 @@ Inside ``[]`` and ``{}`` a colon just before a comma or bracket is a part of a p
 template without its port writes) and an error for libyaml. A byte order mark in the middle is text for go-yaml and nothing
 for libyaml. ``StandIns`` puts characters that the text does not have in their places, and takes them out of what was read.
 
-A comma or bracket just after a tag is a part of the tag for go-yaml; a semicolon is one for both.
+A comma or bracket just after a tag is a part of the tag for go-yaml; a semicolon is one for both. In double quotes go-yaml
+takes ``\\'`` and refuses ``\\/``; libyaml has it the other way round.
 
 go-yaml resolves a number or a time that is tagged as one, and refuses what does not fit: ``fits``.
 """
@@ -23,11 +24,15 @@ _BOM = "\ufeff"
 _BOMS_FIRST = 2
 """The reader takes one at the beginning, the scanner another."""
 _LINE_NOT_INDENTED = re.compile(r"(?:\r\n|[\n\x85\u2028\u2029]|\r(?!\n))(?! |\Z)")
-_COLON_OF_TEXT = re.compile(r"[^\s,\[\]{}]:[,\[\]{}]")
+_COLON_OF_TEXT = re.compile(r":[,\[\]{}]")
+_TEXT_BEFORE = re.compile(r"[^\s,\[\]{}]|(?:[,\[{]|:\s)\s*[\w./<][^,\[\]{}:#]*")
+_BEFORE_MAX = 1024
 _COLONS = re.compile(r"[*&!][^\s,\[\]{}]*|(?<=\w)(?P<colon>:)(?=[,\[\]{}])")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
-_TAG_AND_MORE = re.compile(r"(?:&[^\s,\[\]{}]+\s+)?!(?:<[^>\s]*>|[^\s,\[\]{}]*)([,\[\]])")
+_ESCAPED_QUOTE = re.compile(r"(?<!\\)((?:\\\\)*)\\'")
+_TAG_AND_MORE = re.compile(r"(?:&[^\s,\[\]{}]+\s+)?!(?:<[^>\s]*>|(?!<)[^\s,\[\]{}]*)([,\[\]])")
 _TAG_PARTS = (",", "[", "]")
+_OF_TAGS = ("while scanning a tag", "while parsing a tag")
 _REPAIRS_MAX = 100
 _PRIVATE = range(0xE000, 0xF8FF)
 
@@ -52,8 +57,8 @@ class StandIns:
         self._text: str | None = None
         self._bytes = text = _in_utf8(text)
         self._repairs = 0
-        self._colon = self._bom = ""
-        if _BOM.encode() in text[3:] and (decoded := self._decoded()) is not None:
+        self._colon = self._bom = self._backslash = ""
+        if _BOM.encode() in text[1:] and (decoded := self._decoded()) is not None:
             first = len(decoded[:_BOMS_FIRST]) - len(decoded[:_BOMS_FIRST].lstrip(_BOM))
             if first == _BOMS_FIRST and _LINE_NOT_INDENTED.search(decoded):
                 raise ValueError("it begins with two byte order marks, so go-yaml skips the first character of each line")
@@ -71,12 +76,16 @@ class StandIns:
         if decoded is None or mark is None or self._repairs == _REPAIRS_MAX:
             return False
         at = self._at(mark.index)
-        if error.context == "while scanning a tag" and decoded[at : at + 1] in _TAG_PARTS:
+        if error.context in _OF_TAGS and decoded[at : at + 1] in _TAG_PARTS:
             self._put_semicolon(at)
             return True
-        if not _COLON_OF_TEXT.fullmatch(decoded[max(0, at - 1) : at + 2]):
-            return False
         self._repairs += 1
+        if error.problem == "found unknown escape character" and decoded[at : at + 2] == "\\'":
+            self._backslash = self._unused(decoded)
+            self._set(_ESCAPED_QUOTE.sub(rf"\g<1>{self._backslash}'", decoded))
+            return True
+        if not _COLON_OF_TEXT.fullmatch(decoded[at : at + 2]) or not _continues(decoded[max(0, at - _BEFORE_MAX) : at]):
+            return False
         if not self._colon:
             self._colon = self._unused(decoded)
             decoded = _COLONS.sub(lambda found: self._colon if found["colon"] else found[0], decoded)
@@ -99,10 +108,12 @@ class StandIns:
             self._put_semicolon(found.start(1))
             raise TagNotEnded
 
-    def restored(self, text: str) -> str:
-        """A scalar as it was before."""
+    def restored(self, text: str, style: str | None) -> str:
+        """A scalar as it was before; as go-yaml reads it in double quotes."""
         if self._colon:
             text = text.replace(self._colon, ":")
+        if self._backslash:
+            text = text.replace(self._backslash, "" if style == '"' else "\\")
         return text.replace(self._bom, _BOM) if self._bom else text
 
     def _decoded(self) -> str | None:
@@ -135,6 +146,14 @@ class StandIns:
         return next(chr(n) for n in _PRIVATE if chr(n) not in text and f"{n:x}" not in lower and chr(n) != self._bom)
 
 
+def _continues(before: str) -> bool:
+    """Whether a colon after ``before`` is not the first character of a text."""
+    if not before[-1:].isspace():
+        return _TEXT_BEFORE.fullmatch(before[-1:]) is not None
+    start = max(map(before.rfind, (",", "[", "{", ":")))
+    return start >= 0 and _TEXT_BEFORE.fullmatch(before[start:]) is not None
+
+
 def _in_utf8(text: bytes) -> bytes:
     """A text in UTF-16 as the same one in UTF-8, its mark too; one that is broken stays, and its parser refuses it."""
     encoding = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}.get(text[:2])
@@ -148,9 +167,9 @@ def fits(kind: str, text: str) -> bool:
     """Whether ``text`` may have the tag ``!!kind``, one of ``int``, ``float``, ``bool``, ``null`` and ``timestamp``."""
     match kind:
         case "int":
-            return _is_int(text)
+            return _int(text) is not None
         case "float":
-            return _is_int(text) or _is_float(text)
+            return _is_float(text) if (value := _int(text)) is None else value < 2**63
         case "bool":
             return _BOOL.fullmatch(text) is not None
         case "null":
@@ -160,20 +179,23 @@ def fits(kind: str, text: str) -> bool:
     return True
 
 
-def _is_int(text: str) -> bool:
+def _int(text: str) -> int | None:
+    """The number; None where go-yaml does not read one."""
     found = _INT.fullmatch(text.replace("_", "")) if text[:1] != "_" and len(text) < 1000 else None
     if found is None:
-        return False
+        return None
     sign, _, binary, hexadecimal, octal, decimal = found.groups()
     digits, base = next((d, b) for d, b in ((binary, 2), (hexadecimal, 16), (octal, 8), (decimal, 10)) if d is not None)
     value = int(digits, base)
-    return value < 2**64 if not sign else value < 2**63 + (sign == "-")
+    if value >= (2**64 if not sign else 2**63 + (sign == "-")):
+        return None
+    return -value if sign == "-" else value
 
 
 def _is_float(text: str) -> bool:
     if _NO_NUMBER.fullmatch(text):
         return True
-    digits = text.replace("_", "") if text[:1] != "_" else ""
+    digits = text.replace("_", "") if text[:1] not in ("_", ".") else text
     return _FLOAT.fullmatch(digits) is not None and math.isfinite(float(digits))
 
 

@@ -8,7 +8,7 @@ counts towards the limits of ``groups``.
 from __future__ import annotations
 
 import base64
-import binascii
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,6 +23,7 @@ MERGED_MAX = 1_000_000
 """Keys that merges may bring in one list."""
 _YAML_ORG = "tag:yaml.org,2002:"
 _CHECKED = frozenset(("int", "float", "bool", "null", "timestamp"))
+_BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 _Loader = getattr(yaml, "CLoader", yaml.Loader)  # its parser only: nothing is constructed
 
 
@@ -96,7 +97,7 @@ def _first_document(stand_ins: StandIns) -> _Node | None:
         if isinstance(event, yaml.ScalarEvent):
             if event.style == '"' and stand_ins.escapes_slash(event):
                 raise YamlError.at(_line(event), "found unknown escape character '/'")
-            event.value = stand_ins.restored(event.value)
+            event.value = stand_ins.restored(event.value, event.style)
         in_flow = bool(open_nodes) and open_nodes[-1].flow
         if in_flow and isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag:
             stand_ins.end_tag(event)
@@ -160,10 +161,10 @@ def _scalar(event: Any, line: int) -> _Node:
     if kind == "null":
         return _Node(line, "scalar")
     if kind == "binary":
-        try:
-            text = base64.b64decode(text.replace("\n", "").replace("\r", ""), validate=True).decode("utf-8", REPLACE)
-        except binascii.Error:
-            raise YamlError.at(line, "!!binary value contains invalid base64 data") from None
+        text = text.replace("\n", "").replace("\r", "")
+        if not _BASE64.fullmatch(text):
+            raise YamlError.at(line, "!!binary value contains invalid base64 data")
+        text = base64.b64decode(text).decode("utf-8", REPLACE)
     return _Node(line, "scalar", text, merges=kind == "merge" and text == "<<")
 
 

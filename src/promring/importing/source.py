@@ -202,7 +202,8 @@ class _Composer:
         return node
 
     def _scalar(self, event: Any, node: Node) -> None:
-        node.text, node.style = self._stand_ins.restored(event.value), "" if event.style is None else event.style
+        node.text = self._stand_ins.restored(event.value, event.style)
+        node.style = "" if event.style is None else event.style
         if node.style in ("|", ">", ""):  # the mark of a block's end is where the next token begins
             written = self._text[node.start : node.end].rstrip()
             if node.style:
