@@ -142,6 +142,7 @@ JSON: dict[str, bytes] = {
     "label_emoji": '[{"targets":["a:1"],"labels":{"x":"😀 漢字"}}]'.encode(),
     "label_surrogate": b'[{"targets":["a:1"],"labels":{"x":"\\ud800"}}]',
     "label_bad_utf8": b'[{"targets":["a:1"],"labels":{"x":"\xff\xfe\xe2\x82"}}]',
+    "label_surrogate_in_pieces": b'[{"labels":{"x":"\\ud800"},"targets":["a:1",' + b" " * 2**20 + b'"b:1"]}]',
     "label_long": b'[{"targets":["a:1"],"labels":{"x":"' + b"y" * 100_000 + b'"}}]',
     "label_many": b'[{"targets":["a:1"],"labels":{' + b",".join(b'"l%d":"x"' % n for n in range(500)) + b"}}]",
     "label_dunder": b'[{"targets":["a:1"],"labels":{"__tmp_port":"9100","__port":"1","__name__":"n","__meta_x":"y","__module":"m","__port__":"2"}}]',
@@ -368,6 +369,7 @@ YAML: dict[str, bytes] = {
     # --- nulls that go-yaml hands to a decoder, and others
     "group_null_title": b"- Null\n- NULL\n- &n Null\n- *n\n- targets: [a:1]\n",
     "group_null_tagged": b"- !!null Null\n- targets: [a:1]\n",
+    "label_key_null_long": b"- targets: [a:1]\n  labels: {~: a}\n- targets: [b:1]\n#" + b"-" * 32768 + b"\n",
     "label_key_null_title": b"- targets: [a:1]\n  labels: {Null: x}\n",
     "label_key_null_upper_empty": b"- targets: [a:1]\n  labels: {NULL: }\n",
     "label_key_null_title_alone": b"- targets: []\n  labels: {Null: x}\n- targets: [a:1]\n",
@@ -376,6 +378,7 @@ YAML: dict[str, bytes] = {
     "escaped_slash_in_words": b'- targets: [\'a\\/b:1\', a\\/b:2, "a\\\\/b:3"] # "\\/"\n',
     "escaped_single_quote": b'- targets: ["a\\\'b:1"]\n- targets: [\'c\\\', "d:1"]\n',
     "colon_after_space": b"- targets: [a :]\n  labels: {x: q :}\n",
+    "colon_after_anything": b"- targets: [a:1, ~ :, x:s :, !x q :]\n  labels: {&a q :, x:s :, ?x :}\n",
     "colon_alone": b"- targets: [a:1, :]\n",
     "tag_verbatim_int": b"- targets: [!<tag:yaml.org,2002:int> b]\n",
     "tag_verbatim_binary": b"- targets: [a:1]\n  labels: {x: !<tag:yaml.org,2002:binary> YQ==}\n",

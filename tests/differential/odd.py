@@ -55,7 +55,7 @@ def odd_lists(count: int = COUNT, seed: int = SEED) -> Iterator[tuple[str, bytes
         if rng.random() < 0.25:
             text = _damaged(text, rng)
         if text.startswith("[]") and ":" in text:
-            continue  # see "Two lists that nobody writes"
+            continue  # see "Lists that nobody writes"
         if not text.strip():
             continue  # see "An empty YAML file"
         line_break = rng.choice(BREAKS)

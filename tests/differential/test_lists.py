@@ -65,6 +65,7 @@ DIFFERENCES: Mapping[str, tuple[str, frozenset[str]]] = {
     **dict.fromkeys(_WITHOUT_ADDRESS.split(), (EMPTY_ADDRESS, _BOTH)),
     "no_bytes.yml": (EMPTY_FILE, _BOTH),
     "label_key_null.yml": (NULL_NAME, _BOTH),
+    "label_key_null_long.yml": (NULL_NAME, _BOTH),
     "label_key_scalars.yml": (NULL_NAME, _BOTH),
 }
 """By list: the heading of ``docs/compatibility.md`` that says why, and whose verdict is another one."""

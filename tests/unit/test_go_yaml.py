@@ -67,6 +67,11 @@ def test_an_alias_of_a_list_of_mappings_merges_nothing() -> None:
     [
         (r'["a\'b"]', "a'b"),
         ("[a :]", "a :"),
+        ("[&a q :]", "q :"),
+        ("[x:s :]", "x:s :"),
+        ("[~ :]", "~ :"),
+        ("[!<x> q :]", "q :"),
+        ('[a:" :]', 'a:" :'),
         ("[!<tag:yaml.org,2002:int> 1]", "1"),
         ("[!<tag:yaml.org,2002:binary> YQ==]", "a"),
         ("[!!float 9223372036854775807]", "9223372036854775807"),

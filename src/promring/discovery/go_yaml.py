@@ -25,13 +25,12 @@ _BOMS_FIRST = 2
 """The reader takes one at the beginning, the scanner another."""
 _LINE_NOT_INDENTED = re.compile(r"(?:\r\n|[\n\x85\u2028\u2029]|\r(?!\n))(?! |\Z)")
 _COLON_OF_TEXT = re.compile(r":[,\[\]{}]")
-_TEXT_BEFORE = re.compile(r"[^\s,\[\]{}]|(?:[,\[{]|:\s)\s*[\w./<][^,\[\]{}:#]*")
-_BEFORE_MAX = 1024
 _COLONS = re.compile(r"[*&!][^\s,\[\]{}]*|(?<=\w)(?P<colon>:)(?=[,\[\]{}])")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPED_QUOTE = re.compile(r"(?<!\\)((?:\\\\)*)\\'")
 _TAG_AND_MORE = re.compile(r"(?:&[^\s,\[\]{}]+\s+)?!(?:<[^>\s]*>|(?!<)[^\s,\[\]{}]*)([,\[\]])")
 _TAG_PARTS = (",", "[", "]")
+_OF_PLAIN_TEXT = "while scanning a plain scalar"
 _OF_TAGS = ("while scanning a tag", "while parsing a tag")
 _REPAIRS_MAX = 100
 _PRIVATE = range(0xE000, 0xF8FF)
@@ -84,7 +83,7 @@ class StandIns:
             self._backslash = self._unused(decoded)
             self._set(_ESCAPED_QUOTE.sub(rf"\g<1>{self._backslash}'", decoded))
             return True
-        if not _COLON_OF_TEXT.fullmatch(decoded[at : at + 2]) or not _continues(decoded[max(0, at - _BEFORE_MAX) : at]):
+        if error.context != _OF_PLAIN_TEXT or not _COLON_OF_TEXT.fullmatch(decoded[at : at + 2]):
             return False
         if not self._colon:
             self._colon = self._unused(decoded)
@@ -144,14 +143,6 @@ class StandIns:
         """A character that the text neither has nor writes as an escape."""
         lower = text.lower()
         return next(chr(n) for n in _PRIVATE if chr(n) not in text and f"{n:x}" not in lower and chr(n) != self._bom)
-
-
-def _continues(before: str) -> bool:
-    """Whether a colon after ``before`` is not the first character of a text."""
-    if not before[-1:].isspace():
-        return _TEXT_BEFORE.fullmatch(before[-1:]) is not None
-    start = max(map(before.rfind, (",", "[", "{", ":")))
-    return start >= 0 and _TEXT_BEFORE.fullmatch(before[start:]) is not None
 
 
 def _in_utf8(text: bytes) -> bytes:

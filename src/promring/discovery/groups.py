@@ -101,7 +101,7 @@ def many_from_yaml(text: bytes, where: str) -> Iterable[Group | Uniform]:
     byte to the last.
     """
     if len(text) > YAML_INLINE_MAX:
-        return many_from_json(_converted(text, where), where)
+        return read_pieces(_converted(text, where), where, UniformPieces().take, written=False)
     try:
         return read_yaml(text)
     except YamlError as error:

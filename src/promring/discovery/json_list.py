@@ -66,17 +66,24 @@ def read_json(text: bytes, where: str, piece_bytes: int = PIECE_BYTES) -> Iterat
 
 
 def read_pieces(
-    text: bytes, where: str, at_once: Callable[[bytes], Sequence[Group | Many] | None], piece_bytes: int = PIECE_BYTES
+    text: bytes,
+    where: str,
+    at_once: Callable[[bytes], Sequence[Group | Many] | None],
+    piece_bytes: int = PIECE_BYTES,
+    *,
+    written: bool = True,
 ) -> Iterator[Group | Many]:
     """As ``read_json``. ``at_once``: reads a piece of the list, which may be all of it; None: it has to be read group by
-    group.
+    group. Not ``written``: it was made of YAML, where a label may have an empty name.
     """
     if len(text) > piece_bytes and _LIST.match(text):
-        return _decoded(_pieces(text, where, at_once, piece_bytes), where)
-    return _decoded(at_once(text) or _entries(text, text, 0, where), where)
+        found: Iterable[msgspec.Raw | Group | Many] = _pieces(text, where, at_once, piece_bytes)
+    else:
+        found = at_once(text) or _entries(text, text, 0, where)
+    return _decoded(found, where, written=written)
 
 
-def _decoded(found: Iterable[msgspec.Raw | Group | Many], where: str) -> Iterator[Group | Many]:
+def _decoded(found: Iterable[msgspec.Raw | Group | Many], where: str, *, written: bool) -> Iterator[Group | Many]:
     i = 0
     for one in found:
         if not isinstance(one, msgspec.Raw | Group):
@@ -84,7 +91,7 @@ def _decoded(found: Iterable[msgspec.Raw | Group | Many], where: str) -> Iterato
             i += len(one)
             continue
         group = one if isinstance(one, Group) else _alone(one, f"{where}: [{i}]")
-        if group.labels and "" in group.labels:
+        if written and group.labels and "" in group.labels:
             raise DiscoveryError(f"{where}: [{i}].labels: '' is not a label name")
         yield group
         i += 1
@@ -128,7 +135,7 @@ def _pieces(
             try:
                 yield from at_once(piece) or msgspec.json.decode(piece, type=list[msgspec.Raw])
             except _Error as error:
-                if _misses_the_end(piece, str(error)):
+                if _misses_the_end(piece, error):
                     continue
                 yield from _entries(piece, text, start - 1, where)
             start, long = text.index(b",", end) + 1, piece_bytes
@@ -163,9 +170,18 @@ def _cuts(text: bytes, start: int, end: int) -> Iterator[int]:
             yield end + 1
 
 
-def _misses_the_end(piece: bytes, message: str) -> bool:
-    found = _BYTE.search(message)
-    return int(found[1]) == len(piece) - 1 if found else "truncated" in message
+def _misses_the_end(piece: bytes, error: Exception) -> bool:
+    """Whether that is all that is wrong. Half a surrogate pair, which is no fault, may be told before it."""
+    if (repaired := _repaired(piece)) is not None:
+        piece = repaired
+        try:
+            msgspec.json.decode(piece, type=_Raws)
+        except _Error as another:
+            error = another
+        else:
+            return False
+    found = _BYTE.search(str(error))
+    return int(found[1]) == len(piece) - 1 if found else "truncated" in str(error)
 
 
 def _line_of(text: bytes, message: str) -> str:
