@@ -1,4 +1,4 @@
-"""Two controllers with one lock judge each for itself who is idle: the leader writes files, the other one serves lists."""
+"""Two controllers with one lock find out who does not have what it was given, and place alike what it had."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+import pytest
+
 from promring.demo.controller import Controller
 from promring.demo.scraper import ScraperProcess
+from promring.fleet.visitors import PATIENCE_S
 from tests.gaps import gaps
 from tests.real.conftest import server
 from tests.real.stage import SERVICE, Stage, stage
@@ -97,3 +100,38 @@ async def alike(s: Stage) -> bool:
     ]
     assert b"targets" in served[0][0], served[0][0][:200]
     return served[0] == served[1]
+
+
+@pytest.mark.long
+async def test_by_http_sd_alone_one_that_lost_the_job_before_the_controllers_restarted_is_found(
+    tmp_path: Path, consul_program: Path
+) -> None:
+    """Without the job it comes to nobody, and after the restart nobody knows that it ever came."""
+    async with stage(
+        tmp_path,
+        consul_program,
+        server("prometheus3"),
+        scrapers=4,
+        count=TARGETS,
+        interval_s=INTERVAL_S,
+        http_sd=4,
+        start=False,
+        lock={},
+        audit={"interval": "5s"},
+        delivery=[{"http_sd": {}}],
+    ) as s:
+        s.allowed |= {"scraper_idle", "lock_lost", "register_failed", "job_missing"}
+        await s.controller.start()
+        await s.join_in("second")
+        await until(lambda: not unscraped(s), "every target is scraped", 120)
+        without = s.scrapers[0]
+        without.configure([])
+        without.signal(signal.SIGHUP)
+        await asyncio.gather(*(controller.stop() for controller in s.controllers))
+        await asyncio.sleep(3 * INTERVAL_S)
+        assert unscraped(s), "what it had is scraped by nobody"
+        for controller in s.controllers:
+            await controller.start()
+        await until(lambda: not unscraped(s), "others have all that it had", PATIENCE_S + TAKEN_OVER_S)
+        for controller in s.controllers:
+            await until(lambda c=controller: idle(s, c, [without]), "both call it idle, and no other", 60)  # type: ignore[misc]
