@@ -132,7 +132,7 @@ def test_a_new_leader_lets_hold_what_relabelling_drops_and_not_what_was_not_seen
     nothing, flags = np.empty(0), np.empty(0, dtype=bool)
     dropping = replace(a, ids=a.ids[:0], scraped_at=nothing, up=flags, dropped=a.ids)
     assert with_seen(claims, {A.id: dropping, B.id: b}).held == claims.held
-    assert 0 < with_seen(claims, {A.id: replace(dropping, dropped=a.ids[:0]), B.id: b}).held < claims.held
+    assert 0 < with_seen(claims, {A.id: replace(dropping, dropped=a.ids[:1]), B.id: b}).held < claims.held
 
 
 def test_what_was_never_asked_is_no_try_after_a_restart_either() -> None:

@@ -49,6 +49,7 @@ EXPLAINED = (
     4163,
     4246,
     4606,
+    4893,
 )
 """Beyond ``LONG``: these failed once, by a fault of promring or, most of them, by what the simulation expected."""
 

@@ -26,7 +26,9 @@ from promring.core.joined import FleetPool, Part
 from promring.core.pool import pool_of
 from promring.model import TargetGroup, TargetPool
 
-UNSEEN = Seen(20.0, np.empty(0, dtype=np.uint64), np.empty(0), np.empty(0, dtype=bool))
+NOTHING = Seen(20.0, np.empty(0, dtype=np.uint64), np.empty(0), np.empty(0, dtype=bool))
+UNSEEN = replace(NOTHING, dropped=np.array([7], dtype=np.uint64))
+"""It has something, and nothing of what is asked for."""
 
 
 def named(*names: str) -> TargetPool:
@@ -124,6 +126,12 @@ def test_a_hold_on_a_target_that_is_gone_is_nobodys_question() -> None:
     ):
         held = claims(gone, [0], "a", 50.0)
         assert len(with_seen(held, {"a": UNSEEN}, pool, [("m", "a")])) == 1
+
+
+def test_a_server_that_lists_nothing_has_just_started_and_may_have_what_it_holds() -> None:
+    pool = named("x", "y")
+    held = claims(pool, [0, 1], "ab", 50.0)
+    assert who_has(with_seen(held, {"a": NOTHING, "b": UNSEEN}, pool, ()), pool) == {("a", 0)}
 
 
 def test_in_a_pool_of_one_service_without_a_name_whoever_was_seen_was_looked_at() -> None:

@@ -154,12 +154,13 @@ def with_seen(
     taken: Mapping[tuple[str, str], Taken] = NOTHING_TAKEN,
 ) -> Claims:
     """``before``, and what scrapers were seen to have besides: another leader gave them that. What ``before`` lets one hold
-    that was not seen to have it, nor to drop it, it does not hold, unless it had just ``taken`` it from us. ``told``:
-    services and scrapers of which something was seen, where the ``pool`` has several services; of the others nobody knows.
+    that was not seen to have it, nor to drop it, it does not hold, unless it had just ``taken`` it from us, or lists nothing
+    at all, as a server that has just started. ``told``: services and scrapers of which something was seen, where the
+    ``pool`` has several services; of the others nobody knows.
     """
     gone = np.zeros(len(before), dtype=bool)
     for index, mine in enumerate(by_scraper(before.scrapers, len(before.names))):
-        if (one := seen.get(before.names[index])) is not None:
+        if (one := seen.get(before.names[index])) is not None and (len(one.ids) or len(one.dropped)):
             held = mine[np.isfinite(before.until[mine])]
             held = held if pool is None else _of_services(pool, before, held, told)
             gone[held] = ~among(one.ids, before.ids[held]) & ~among(one.dropped, before.ids[held])
