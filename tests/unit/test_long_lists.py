@@ -38,6 +38,12 @@ def test_half_a_surrogate_pair_before_the_targets_is_no_end_of_a_group(half: byt
     assert all(pieces(text, size) == whole for size in range(2, len(text)))
 
 
+def test_a_group_of_half_surrogate_pairs_without_end_is_refused() -> None:
+    """Looking for its end at each bracket took 150 s and 2 GB."""
+    text = b'[{"labels":{"x":"' + rb"\ud83d}," * 2**20 + b'"},"targets":["a:1"]}]'
+    assert pieces(text, PIECE_BYTES) is None
+
+
 @pytest.mark.parametrize("length", [0, YAML_INLINE_MAX])
 def test_a_null_as_a_label_name_costs_its_group_only_however_long_the_list(length: int) -> None:
     text = b"- targets: [a:1]\n  labels: {~: x}\n- targets: [b:1]\n#" + b"-" * length

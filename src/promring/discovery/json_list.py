@@ -14,7 +14,6 @@ import codecs
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from itertools import pairwise
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
@@ -29,7 +28,11 @@ _FIRST = re.compile(rb"[ \t\r\n]*([^ \t\r\n])")
 _COMMA = re.compile(rb"[ \t\r\n]*,")
 _BYTE = re.compile(r"\(byte (\d+)\)")
 _MAYBE_LONE = re.compile(rb"\\u[dD][89a-fA-F]")
-_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)")
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
+_REPAIRED_MAX = 2 * PIECE_BYTES
+"""Bytes of a piece that may end too early and is repaired to find out."""
 _CUTS_TRIED = 16
 _SAID_MAX = 300
 REPLACE = "promring-replace"
@@ -152,12 +155,13 @@ def _pieces(
 
 
 def _repaired(piece: bytes) -> bytes | None:
-    """``piece`` as Go's decoder reads it, which is not strict about surrogates; None when that changes nothing."""
+    """``piece``, of the same length, as Go's decoder reads it: half a surrogate pair is U+FFFD. None when that changes
+    nothing. A backslash in it begins an escape.
+    """
     if not _MAYBE_LONE.search(piece):
         return None
-    text = piece.decode("utf-8", REPLACE)
-    repaired = _without_lone_surrogates(text)
-    return None if repaired is text else repaired.encode()
+    repaired = _ESCAPE.sub(lambda found: b"\\ufffd" if found["lone"] else found[0], piece)
+    return None if repaired == piece else repaired
 
 
 def _cuts(text: bytes, start: int, end: int) -> Iterator[int]:
@@ -172,10 +176,9 @@ def _cuts(text: bytes, start: int, end: int) -> Iterator[int]:
 
 def _misses_the_end(piece: bytes, error: Exception) -> bool:
     """Whether that is all that is wrong. Half a surrogate pair, which is no fault, may be told before it."""
-    if (repaired := _repaired(piece)) is not None:
-        piece = repaired
+    if len(piece) <= _REPAIRED_MAX and (repaired := _repaired(piece)) is not None:
         try:
-            msgspec.json.decode(piece, type=_Raws)
+            msgspec.json.decode(repaired, type=_Raws)
         except _Error as another:
             error = another
         else:
@@ -276,14 +279,3 @@ def _kind(value: Any) -> str:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
-
-
-def _without_lone_surrogates(text: str) -> str:
-    """Escapes of half a pair written as that of U+FFFD. The input is one JSON value, where a backslash begins an escape."""
-    halves = [(m.start(), int(m[1], 16)) for m in _ESCAPE.finditer(text) if m[1] and 0xD800 <= int(m[1], 16) < 0xE000]
-    paired: set[int] = set()
-    for (at, high), (after, low) in pairwise(halves):
-        if after == at + 6 and high < 0xDC00 <= low and at not in paired:
-            paired |= {at, after}
-    lone = {at for at, _ in halves} - paired
-    return _ESCAPE.sub(lambda m: "\\ufffd" if m.start() in lone else m[0], text) if lone else text
