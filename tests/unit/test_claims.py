@@ -132,6 +132,14 @@ def test_a_server_that_lists_nothing_has_just_started_and_may_have_what_it_holds
     pool = named("x", "y")
     held = claims(pool, [0, 1], "ab", 50.0)
     assert who_has(with_seen(held, {"a": NOTHING, "b": UNSEEN}, pool, ()), pool) == {("a", 0)}
+    another = Seen(20.0, pool.ids[[1]], np.array([19.0]), np.array([True]))
+    assert who_has(with_seen(held, {"a": another}, pool, ()), pool) == {("a", 1), ("b", 1)}
+
+
+def test_what_was_taken_of_two_loops_comes_one_after_the_other() -> None:
+    before, now = receipts((1, 1), (2, 3)), receipts((4, 5))
+    assert now.after(before) == receipts((1, 1), (2, 3), (4, 5))
+    assert now.after(now) is now
 
 
 def test_in_a_pool_of_one_service_without_a_name_whoever_was_seen_was_looked_at() -> None:

@@ -170,6 +170,9 @@ def test_where_nobody_is_seen_scraping_it_twice_as_many_hold_on(
     two = placed({"x": "ca"})
     others = had(two.pool, *(("x", name, 0.0, 50.0) for name in "bd"))
     assert slices(schedule(two, others, Evidence(), POLICY, 10.0, replicas=2)[1])["x"] == "abcd"
+    one_of_two = placed({"x": "c-"})
+    every = had(one_of_two.pool, *(("x", name, 0.0, 50.0) for name in "abd"))
+    assert slices(schedule(one_of_two, every, Evidence(), POLICY, 10.0, replicas=2)[1])["x"] == "abcd"
 
 
 @pytest.mark.parametrize(("asked_at", "who"), [(8.0, "b"), (7.9, "ab")])
