@@ -49,7 +49,7 @@ async def test_a_disk_that_hangs_does_not_keep_the_fleets_of_a_reload_from_runni
     os.mkfifo(slow)  # whoever reads it waits for a writer
     try:
         async with asyncio.timeout(60):
-            await LeftServices(tmp_path, log.get(), patience_s=0.05).remember([], [])
+            await LeftServices(tmp_path, log.get(), patience_s=2.0).remember([], [])  # its thread has begun by then
     finally:
         await until(lambda: written(slow), "the reader goes on", 30)
 
