@@ -87,6 +87,22 @@ def test_a_scraper_had_every_chance_two_intervals_after_it_took_its_slice(eviden
     assert evidence.overlap_s(Handover(30.0, confirm=False), "s", "a") == 30.0
 
 
+@pytest.mark.parametrize(
+    ("evidence", "seconds"),
+    [
+        (Evidence(), 125.0),
+        (Evidence({"a": replace(SLOW, interval_s=5.0)}), 15.0),
+        (Evidence({"a": SLOW}, intervals={("s", "a"): 20.0}), 45.0),
+        (Evidence({"a": replace(SLOW, interval_s=0.0), "b": replace(SLOW, interval_s=5.0)}), 125.0),  # who knows
+        (Evidence({"a": replace(SLOW, interval_s=0.0), "b": replace(SLOW, interval_s=100.0)}), 205.0),
+    ],
+)
+def test_a_scrape_proves_something_for_two_intervals_and_of_an_interval_that_nobody_told_two_long_ones(
+    evidence: Evidence, seconds: float
+) -> None:
+    assert evidence.fresh_s("s", "a") == seconds
+
+
 def test_a_hold_of_which_nothing_is_known_ends_an_overlap_after_it_began() -> None:
     wanted = placed({"x": "b", "y": "a"})
     claims, now = schedule(
@@ -172,13 +188,30 @@ def test_where_nobody_is_seen_scraping_it_twice_as_many_hold_on(
     assert slices(schedule(two, others, Evidence(), POLICY, 10.0, replicas=2)[1])["x"] == "abcd"
     one_of_two = placed({"x": "c-"})
     every = had(one_of_two.pool, *(("x", name, 0.0, 50.0) for name in "abd"))
-    assert slices(schedule(one_of_two, every, Evidence(), POLICY, 10.0, replicas=2)[1])["x"] == "abcd"
+    for up in ("", "x"):
+        evidence = Evidence({"a": sees(one_of_two.pool, 9.0, up=up)} if up else {})
+        assert slices(schedule(one_of_two, every, evidence, POLICY, 10.0, replicas=2)[1])["x"] == "abcd"
+    both = Evidence({name: sees(one_of_two.pool, 9.0, up="x") for name in "ad"})
+    assert slices(schedule(one_of_two, every, both, POLICY, 10.0, replicas=2)[1])["x"] == "acd"
 
 
-@pytest.mark.parametrize(("asked_at", "who"), [(8.0, "b"), (7.9, "ab")])
+def test_a_trial_of_another_target_lets_nobody_hold_on() -> None:
+    wanted = placed({"x": "c-", "y": "ca"})
+    before = had(wanted.pool, *(("x", name, 0.0, until) for name, until in zip("abd", (50.0, 60.0, 70.0), strict=True)))
+    assert slices(schedule(wanted, before, Evidence(), POLICY, 10.0)[1])["x"] == "abc"
+
+
+def test_where_scrapers_are_not_asked_one_holds_on() -> None:
+    wanted = placed({"x": "c"})
+    before = had(wanted.pool, ("x", "a", 0.0, 50.0), ("x", "b", 0.0, 60.0))
+    policy = Handover(30.0, confirm=False)
+    assert slices(schedule(wanted, before, Evidence(), policy, 10.0)[1])["x"] == "ac"
+
+
+@pytest.mark.parametrize(("asked_at", "who"), [(5.0, "b"), (4.9, "ab")])
 @pytest.mark.parametrize("up", [True, False])
 def test_a_scrape_of_long_ago_proves_nothing(asked_at: float, who: str, up: bool) -> None:
-    """b scraped x when it had it, and stopped: at the look its last scrape is older than two intervals of 5 s."""
+    """b scraped x when it had it, and stopped: at the look its last scrape is older than two intervals of 5 s, and 5 s."""
     wanted = placed({"x": "b"})
     before = had(wanted.pool, ("x", "b", 1.0, NEVER), ("x", "a", 0.0, 90.0))
     seen = replace(sees(wanted.pool, 20.0, up="x"), scraped_at=np.array([asked_at]), up=np.array([up]))

@@ -79,9 +79,7 @@ def settled(short: Short) -> tuple[Owners, list[tuple[int, int, float]]]:
     success, lacked = (
         np.array([(r, s) in some for r, s, _ in short.claims], dtype=bool) for some in (short.success, short.lacked)
     )
-    held = Held(
-        rows.astype(np.intp), scrapers.astype(np.int32), since.astype(float), success, ~success, ~lacked, ~lacked, lacked
-    )
+    held = Held(rows.astype(np.intp), scrapers.astype(np.int32), since.astype(float), success, ~success, ~lacked, lacked)
     placement, stays = keeping(short.placement, held, replicas, short.most)
     assert stays.dtype == np.bool_
     return placement.owners, [claim for claim, stay in zip(short.claims, stays.tolist(), strict=True) if stay]
@@ -210,9 +208,7 @@ def test_held_says_what_each_is_seen_doing_and_what_it_is_seen_not_to_have() -> 
     assert held.failure.tolist() == [False, *[True] * 7, *[False] * 4], "of who is not seen nothing is known"
     assert np.flatnonzero(held.listed).tolist() == [0, 4], "the list says so, whether it is scraped well or not"
     assert held.lacked.tolist() == [False, False, True, False, *[False] * 8], "dropped, given later than the look, hidden"
-    assert not held.has.any()
     since = np.zeros(12)
     for took, lacks in ((0.0, [2, 3]), (10.0 - APPLIED_S, [2, 3]), (10.5 - APPLIED_S, [])):
         held = held_by(pool, ("a", "b", "c"), (rows, scrapers, since), sees, {("", "a"): Taken((5.0,), (took,))})
         assert np.flatnonzero(held.lacked).tolist() == lacks, "the list that it took was not applied yet"
-        assert np.flatnonzero(held.has).tolist() == [0, 1, 2, 3]

@@ -15,8 +15,8 @@ INTERVALS = 2.0
 """A scraper that took its slice has scraped all of it after so many intervals, and ``APPLIED_S``; no last scrape of a target
 is older than so many intervals.
 """
-DATE_S = 2.0
-"""The times in an answer are as exact as its ``Date``: to the second."""
+DATE_S = 5.0
+"""An answer is dated to the second, and may be some seconds older than that: it is long, or its server is busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +54,19 @@ class Evidence:
         """How long after it took its slice of a service this scraper has had every chance to scrape all of it."""
         if not policy.confirm:
             return policy.overlap_s
-        return max(policy.overlap_s, INTERVALS * self.interval_s(service, name) + APPLIED_S)
+        interval_s = self._told(service, name) or self._of_others or INTERVAL_UNKNOWN_S
+        return max(policy.overlap_s, INTERVALS * interval_s + APPLIED_S)
 
     def fresh_s(self, service: str, name: str) -> float:
         """How old its last scrape of a target of the service may be where it goes on scraping that."""
-        return INTERVALS * self.interval_s(service, name) + DATE_S
+        interval_s = self._told(service, name) or max(self._of_others, INTERVAL_UNKNOWN_S)
+        return INTERVALS * interval_s + DATE_S
 
-    def interval_s(self, service: str, name: str) -> float:
-        """Between two scrapes of one target of the service, at most; what others have, where it is not known."""
+    def _told(self, service: str, name: str) -> float:
+        """Between two scrapes of one target of the service, at most; 0: nobody said."""
         one = self.seen.get(name)
-        interval_s = self.intervals.get((service, name), one.interval_s if one else 0.0)
-        return interval_s or max((one.interval_s for one in self.seen.values()), default=0.0) or INTERVAL_UNKNOWN_S
+        return self.intervals.get((service, name), one.interval_s if one else 0.0)
+
+    @property
+    def _of_others(self) -> float:
+        return max((one.interval_s for one in self.seen.values()), default=0.0)

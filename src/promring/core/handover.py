@@ -36,6 +36,7 @@ from promring.core.claims import (
     by_scraper,
     never,
     shown_by,
+    taken_at,
 )
 from promring.core.evidence import Evidence, Handover
 from promring.core.joined import carried_over
@@ -81,6 +82,7 @@ def schedule(
         rows, scrapers, since, until, stays = rows[extra], scrapers[extra], since[extra], until[extra], stays[extra]
     if len(rows):
         held = held_by(pool, names, (rows, scrapers, since), evidence.sees, evidence.taken)
+        has = taken_at(pool, names, (rows, scrapers, since), evidence.taken) < NEVER
         about = np.zeros(len(pool), dtype=bool)
         about[rows] = True
         about = about[owned]  # of a million targets few are handed over at a moment
@@ -89,7 +91,7 @@ def schedule(
         until = np.maximum(until, np.where(np.isfinite(found.due), found.due, -NEVER)[rows])
         ends = found.of(until <= now, held)
         ends |= policy.overlap_s <= 0
-        kept = stays | _first_of_row(held, until, ~ends & ~stays, wanted.owners.shape[1])
+        kept = stays | _first_of_row(held, has, until, ~ends & ~stays, replicas, spare=policy.confirm)
         until = np.where(stays, NEVER, until)
         rows, scrapers, since, until = rows[kept], scrapers[kept], since[kept], until[kept]
     return _claims(pool, names, (owned, owners, begun), (rows, scrapers, since, until)), _with_holders(
@@ -278,19 +280,23 @@ def _ends(
     )
 
 
-def _first_of_row(held: Held, until: Times, among: Flags, most: int) -> Flags:
-    """Of those ``among``, for each row the first ``most``; for each of these without success one more that is not seen to
-    lack it. First are those with success, then those not seen to lack it, who have taken it, who have had it longest.
+def _first_of_row(held: Held, has: Flags, until: Times, among: Flags, most: int, *, spare: bool) -> Flags:
+    """Of those ``among``, for each row the first ``most``; with ``spare`` for each of these without success one more that is
+    not seen to lack it. First are those with success, then those not seen to lack it, who have taken it (``has``), who have
+    had it longest.
     """
     kept = np.zeros(len(held.rows), dtype=bool)
     chosen = np.flatnonzero(among)
-    worth = (until, held.since, ~held.has, held.lacked, ~held.success, held.rows)
+    worth = (until, held.since, ~has, held.lacked, ~held.success, held.rows)
     order = chosen[np.lexsort([one[chosen] for one in worth])]
     ordered = held.rows[order]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]][: len(ordered)])
     rank = np.arange(len(ordered)) - np.repeat(starts, np.diff(np.r_[starts, len(ordered)]))
-    unseen = ~held.success[order[np.maximum(np.arange(len(order)) - most, 0)]]  # of the one that it stands in for
-    kept[order[(rank < most) | ((rank < 2 * most) & ~held.lacked[order] & unseen)]] = True
+    first = rank < most
+    if spare:
+        unseen = np.add.reduceat((first & ~held.success[order]).astype(np.intp), starts)
+        first |= (rank < most + np.repeat(unseen, np.diff(np.r_[starts, len(ordered)]))) & ~held.lacked[order]
+    kept[order[first]] = True
     return kept
 
 

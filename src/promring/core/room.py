@@ -23,8 +23,8 @@ from promring.model import Loads, Owners, Placement, TargetPool
 class Held:
     """The claims of live scrapers: row and scraper, and ``since`` when. Each with whether the scraper is seen scraping the
     target with ``success``, whether it is seen not to (``failure``), whether it is seen to have the target in its list
-    (``listed``), whether it ``has`` taken a slice with it, and whether a look since then, when such a slice was applied, has
-    not found the target there (``lacked``).
+    (``listed``), and whether a look since then, when a slice that it took was applied, has not found the target there
+    (``lacked``).
     """
 
     rows: Rows
@@ -33,7 +33,6 @@ class Held:
     success: Flags
     failure: Flags
     listed: Flags
-    has: Flags
     lacked: Flags
 
 
@@ -48,8 +47,7 @@ def held_by(
     service and name.
     """
     rows, scrapers, since = held
-    at = taken_at(pool, names, held, taken)
-    applied_at = np.where(at < NEVER, at + APPLIED_S, since)
+    looked_at = np.zeros(len(rows))
     success, failure, listed, lacked = (np.zeros(len(rows), dtype=bool) for _ in range(4))
     for name, mine in zip(names, by_scraper(scrapers, len(names)), strict=True):
         if (one := sees.get(name)) is None:
@@ -59,8 +57,11 @@ def held_by(
         failure[mine] = ~success[mine]
         listed[mine] = among(one.ids, ids)
         if not one.hidden:
-            lacked[mine] = (applied_at[mine] <= one.at) & ~shown_by(one, ids)
-    return Held(rows, scrapers, since, success, failure, listed, at < NEVER, lacked)
+            lacked[mine], looked_at[mine] = (since[mine] <= one.at) & ~shown_by(one, ids), one.at
+    some = np.flatnonzero(lacked)
+    took = taken_at(pool, names, (rows[some], scrapers[some], since[some]), taken)
+    lacked[some] = (took == NEVER) | (took + APPLIED_S <= looked_at[some])
+    return Held(rows, scrapers, since, success, failure, listed, lacked)
 
 
 def is_short(wanted: Placement, replicas: int) -> bool:

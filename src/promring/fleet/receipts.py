@@ -81,7 +81,13 @@ class Receipts:
             return self.given
         now, away = time.monotonic(), self._visitors.away()
         upto = {name: now - waited_s for name, waited_s in away.items()}
-        return self.given | {name: self.given.get(name, NOTHING).and_then(at, at) for name, at in upto.items()}
+        made: dict[tuple[int, float], Taken] = {}
+        """Those that took the same slices until now have one object, and share the next."""
+        for name, at in upto.items():
+            before = self.given.get(name, NOTHING)
+            if (id(before), at) not in made:
+                made[id(before), at] = before.and_then(at, at)
+        return self.given | {name: made[id(self.given.get(name, NOTHING)), at] for name, at in upto.items()}
 
     def keep_only(self, names: Collection[str]) -> None:
         """There are no slices for others any more."""
