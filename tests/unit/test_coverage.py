@@ -15,6 +15,7 @@ from promring.audit.active import decoded, seen_by_pool, with_dropped
 from promring.audit.answers import AuditError, NoPoolError, Told
 from promring.audit.look import Look
 from promring.audit.mistaken import with_mistaken
+from promring.audit.times import interval_s
 from promring.core.coverage import Active, Coverage, Index, Seen, coverage
 from promring.core.fragment import ID_LABEL, decode, fragments, identities
 from promring.core.placement import Policy, place
@@ -346,6 +347,11 @@ def test_what_scrapers_answer_is_read_strictly() -> None:
         a.interval_s for a in decoded(body({**one, "discoveredLabels": {"__scrape_interval__": "1m0s"}}), "x")
     ]
     assert (interval, other_interval) == (15.0, 60.0)
+    assert [interval_s(text) for text in ("1.5s", "1m30.25s", "500ms", "1h0m0s", "0.5h", "1m0s", "250µs")] == [
+        1.5, 90.25, 0.5, 3600.0, 1800.0, 60.0, 0.00025,
+    ]  # fmt: skip
+    odd = ("", "0s", "0.0s", "1.5", "s", "1.s", ".5s", "-1.5s", "1.5s ", "9999999.5h", "1.5s" * 11, "\u0661.5s")
+    assert [text for text in odd if interval_s(text) is not None] == []
     assert list(decoded(body(), "x")) == []
     other = {**one, "scrapePool": "y"}
     assert len(list(decoded(body(one, other), "x"))) == 1

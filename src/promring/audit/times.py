@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -12,12 +13,16 @@ from promring.audit.answers import (
     AheadError,
     OddError,
 )
-from promring.runtime.duration import parse_duration
+from promring.runtime.duration import DURATION_MOST_S, parse_duration
 
 DATE_STEP_S = 1.0
 """An answer's ``Date`` is whole seconds."""
 AHEAD_MOST_S = 5.0
 """Clocks of one machine, or of two that are kept in step, differ less."""
+GO_LONGEST = 40
+_UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9}
+_PART_OF_GO = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s|µs|ns)", re.ASCII)
+_OF_GO = re.compile(rf"(?:{_PART_OF_GO.pattern})+", re.ASCII)
 
 
 def clock_of(headers: Mapping[str, str]) -> float:
@@ -49,7 +54,11 @@ def age_s(last_scrape: str, clock: float) -> float | None:
 
 
 def interval_s(text: str) -> float | None:
+    """Seconds of an interval as Prometheus says it (``1h30m``), or vmagent, as Go writes it (``1m1.5s``); None: of none."""
     try:
         return parse_duration(text) or None
     except ValueError:
-        return None
+        if len(text) > GO_LONGEST or not _OF_GO.fullmatch(text):
+            return None
+    seconds = sum(float(number) * _UNITS_S[unit] for number, unit in _PART_OF_GO.findall(text))
+    return seconds if 0 < seconds <= DURATION_MOST_S else None
