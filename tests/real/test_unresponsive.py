@@ -39,14 +39,14 @@ async def test_what_a_scraper_had_goes_to_others_although_its_check_passes(
         assert had
         await (mute.kill() if sent == signal.SIGKILL else stopped(mute))
         mute_at = time.monotonic()
-        await until(lambda: scraped_again(s, had, mute_at), "others scrape what it had", TAKEN_OVER_S)
+        await until(lambda: not s.slice_of(mute), "its file is emptied when others have what it had", TAKEN_OVER_S)
+        await until(lambda: scraped_again(s, had, mute_at), "others scrape it", 60)
         assert sorted(await s.members()) == sorted(one.id for one in s.scrapers), "Consul says that it lives"
         fleet = await s.controller.ask(s.session, f"fleets/{SERVICE}")
         assert fleet is not None
         assert {one["id"]: one["unresponsive"] for one in fleet["scrapers"] if one["unresponsive"]} == {mute.id: says}
         assert fleet["summary"]["level"] == "bad"
         assert f"{mute.id} counts as alive and {says}" in fleet["summary"]["text"]
-        await until(lambda: not s.slice_of(mute), "its file is emptied when others scrape", 60)
         metrics = (await s.controller.get(s.session, "/metrics")).body.decode()
         assert f'promring_scrapers_excluded{{fleet="{SERVICE}",reason="unresponsive"}} 1.0' in metrics
         await (mute.start() if sent == signal.SIGKILL else stopped(mute, back=True))
@@ -87,7 +87,8 @@ async def test_what_dies_while_consul_is_down_is_scraped_by_others(tmp_path: Pat
             await s.consul.kill()
             await dead.kill()
             killed_at = time.monotonic()
-            await until(lambda: scraped_again(s, had, killed_at), "others scrape what it had", TAKEN_OVER_S)
+            await until(lambda: not s.slice_of(dead), "its file is emptied when others have what it had", TAKEN_OVER_S)
+            await until(lambda: scraped_again(s, had, killed_at), "others scrape it", 60)
             assert await s.leaders() == [second]
             await s.consul.start()
             await s.consul.until(lambda: s.consul.is_ready(s.session), "Consul")
