@@ -131,8 +131,8 @@ def test_a_new_leader_lets_hold_what_relabelling_drops_and_not_what_was_not_seen
     a, b = (sees(two, scraper, 20.0) for scraper in (A, B))
     nothing, flags = np.empty(0), np.empty(0, dtype=bool)
     dropping = replace(a, ids=a.ids[:0], scraped_at=nothing, up=flags, dropped=a.ids)
-    assert with_seen(claims, {A.id: dropping, B.id: b}).held == claims.held
-    assert 0 < with_seen(claims, {A.id: replace(dropping, dropped=a.ids[:1]), B.id: b}).held < claims.held
+    assert with_seen(claims, {A.id: dropping, B.id: b}, two.pool).held == claims.held
+    assert 0 < with_seen(claims, {A.id: replace(dropping, dropped=a.ids[:1]), B.id: b}, two.pool).held < claims.held
 
 
 def test_what_was_never_asked_is_no_try_after_a_restart_either() -> None:
@@ -261,7 +261,7 @@ def test_where_room_is_short_a_plan_that_was_not_taken_takes_nothing_from_who_sc
     sight = Seen(5.0, ids, np.full(10, 4.0), np.ones(10, dtype=bool), interval_s=5.0)
     planned, _ = schedule(wanted, NO_CLAIMS, NOTHING, POLICY, 0.0)
     claims, now = schedule(
-        wanted, with_seen(planned, {A.id: sight}), Evidence({A.id: sight}), POLICY, 6.0, capacities=np.array([10])
+        wanted, with_seen(planned, {A.id: sight}, pool), Evidence({A.id: sight}), POLICY, 6.0, capacities=np.array([10])
     )
     assert {name for name, who in holders(now).items() if who} == {identities(pool)[n] for n in np.flatnonzero(~mine)}
     assert without_room(claims, wanted) == {A.id: 10}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from promring.core.claims import (
     among,
     by_scraper,
     never,
+    together,
     with_seen,
 )
 from promring.core.coverage import Seen
@@ -28,7 +30,7 @@ from promring.model import TargetGroup, TargetPool
 
 NOTHING = Seen(20.0, np.empty(0, dtype=np.uint64), np.empty(0), np.empty(0, dtype=bool))
 UNSEEN = replace(NOTHING, dropped=np.array([7], dtype=np.uint64))
-"""It has something, and nothing of what is asked for."""
+"""It drops something, and shows nothing of what is asked for."""
 
 
 def named(*names: str) -> TargetPool:
@@ -99,24 +101,42 @@ def test_claims_are_the_same_when_the_same_scrapers_have_the_same_targets_and_th
     assert some != "ab"
 
 
+TWO = FleetPool.of({"m": Part(named("x", "y", "z"), 1, 1), "n": Part(named("x", "y", "z"), 1, 2)})
+"""Rows 0 to 2 are of ``m``, 3 to 5 of ``n``."""
+BOTH = [("m", "a"), ("n", "a")]
+
+
+def showing(pool: TargetPool, *rows: int) -> Seen:
+    return Seen(20.0, np.sort(pool.ids[list(rows)]), np.full(len(rows), 19.0), np.full(len(rows), True))
+
+
+def dropping(pool: TargetPool, *rows: int) -> Seen:
+    return replace(NOTHING, dropped=np.sort(pool.ids[list(rows)]))
+
+
+@pytest.mark.parametrize("sight", [showing, dropping])
 @pytest.mark.parametrize(
-    ("told", "kept"),
+    ("told", "rows", "ended"),
     [
-        ([("m", "a"), ("n", "a")], set()),
-        ([("m", "a")], {("a", 2), ("a", 3)}),
-        ([("n", "a")], {("a", 0), ("a", 1)}),
-        ([("m", "b")], {("a", 0), ("a", 1), ("a", 2), ("a", 3)}),
-        ([], {("a", 0), ("a", 1), ("a", 2), ("a", 3)}),
+        (BOTH, (2, 5), {0, 1, 3, 4}),
+        ([("m", "a")], (2, 5), {0, 1}),
+        ([("n", "a")], (2, 5), {3, 4}),
+        ([("m", "b")], (2, 5), set()),
+        ([], (2, 5), set()),
+        (BOTH, (2,), {0, 1}),
+        (BOTH, (0, 5), {1, 3, 4}),
     ],
 )
-def test_a_hold_that_was_not_seen_ends_for_the_services_that_were_looked_at(
-    told: list[tuple[str, str]], kept: set[tuple[str, int]]
+def test_a_hold_that_was_not_seen_ends_for_the_services_of_which_something_was(
+    told: list[tuple[str, str]], rows: tuple[int, ...], ended: set[int], sight: Callable[..., Seen]
 ) -> None:
-    pool = FleetPool.of({"m": Part(named("x", "y"), 1, 1), "n": Part(named("x", "y"), 1, 2)})
-    rows = [3, 0, 2, 1]
-    held = claims(pool, rows, "aaaa", 50.0)
-    assert who_has(with_seen(held, {"a": UNSEEN}, pool, told), pool) == kept
-    assert len(with_seen(claims(pool, rows, "aaaa"), {"a": UNSEEN}, pool, told)) == 4, "an owner's is no hold"
+    held = claims(TWO, [4, 0, 5, 3, 2, 1], "aaaaaa", 50.0)
+    owned = np.isin(held.rows(TWO), [2, 5])
+    held = replace(held, until=np.where(owned, NEVER, held.until))
+    seen = {"a": sight(TWO, *rows)}
+    assert who_has(with_seen(held, seen, TWO, told), TWO) == {("a", row) for row in range(6) if row not in ended}
+    owners = claims(TWO, [4, 0, 2], "aaa")
+    assert who_has(with_seen(owners, seen, TWO, told), TWO) >= who_has(owners, TWO), "an owner's is no hold"
 
 
 def test_a_hold_on_a_target_that_is_gone_is_nobodys_question() -> None:
@@ -124,16 +144,17 @@ def test_a_hold_on_a_target_that_is_gone_is_nobodys_question() -> None:
         (FleetPool.of({"m": Part(named("x"), 1, 1)}), FleetPool.of({"m": Part(named("v"), 1, 1)})),
         (named("x"), named("v")),
     ):
-        held = claims(gone, [0], "a", 50.0)
-        assert len(with_seen(held, {"a": UNSEEN}, pool, [("m", "a")])) == 1
+        held = together([claims(gone, [0], "a", 50.0), claims(pool, [0], "a")])
+        assert len(with_seen(held, {"a": showing(pool, 0)}, pool, [("m", "a")])) == 2
 
 
-def test_a_server_that_lists_nothing_has_just_started_and_may_have_what_it_holds() -> None:
-    pool = named("x", "y")
-    held = claims(pool, [0, 1], "ab", 50.0)
-    assert who_has(with_seen(held, {"a": NOTHING, "b": UNSEEN}, pool, ()), pool) == {("a", 0)}
-    another = Seen(20.0, pool.ids[[1]], np.array([19.0]), np.array([True]))
-    assert who_has(with_seen(held, {"a": another}, pool, ()), pool) == {("a", 1), ("b", 1)}
+def test_a_server_that_shows_nothing_of_a_service_has_just_started_and_may_have_what_it_holds() -> None:
+    held = claims(TWO, [0, 1, 3, 4], "abab", 50.0)
+    for seen in (NOTHING, UNSEEN):
+        assert who_has(with_seen(held, {"a": seen, "b": seen}, TWO, BOTH), TWO) == who_has(held, TWO)
+    owned = together([held, claims(TWO, [2], "a")])
+    left = who_has(with_seen(owned, {"a": showing(TWO, 2)}, TWO, BOTH), TWO)
+    assert left == who_has(owned, TWO) - {("a", 0)}, "it has loaded its list of the other service"
 
 
 def test_what_was_taken_of_two_loops_comes_one_after_the_other() -> None:
@@ -143,26 +164,25 @@ def test_what_was_taken_of_two_loops_comes_one_after_the_other() -> None:
 
 
 def test_in_a_pool_of_one_service_without_a_name_whoever_was_seen_was_looked_at() -> None:
-    pool = named("x", "y")
-    held = claims(pool, [0, 1], "ab", 50.0)
-    assert who_has(with_seen(held, {"a": UNSEEN}, pool, ()), pool) == {("b", 1)}
+    pool = named("x", "y", "z")
+    held = claims(pool, [0, 1, 2], "aba", 50.0)
+    assert who_has(with_seen(held, {"a": showing(pool, 2)}, pool, ()), pool) == {("b", 1), ("a", 2)}
 
 
 def test_what_was_taken_a_moment_before_a_look_is_held_although_it_was_not_seen_yet() -> None:
-    pool = FleetPool.of({"m": Part(named("x", "y"), 1, 1), "n": Part(named("v", "w"), 1, 2)})
-    held = replace(claims(pool, [3, 1, 0, 2], "aaaa", 50.0), since=np.array([1.0, 2.0, 1.0, 2.0]))
-    told = [("m", "a"), ("n", "a")]
+    held = replace(claims(TWO, [4, 1, 0, 3, 2, 5], "aaaaaa", 50.0), since=np.array([1.0, 2.0, 1.0, 2.0, 0.0, 0.0]))
+    seen, shown = {"a": showing(TWO, 2, 5)}, {("a", 2), ("a", 5)}
 
     def left(taken: Taken, service: str = "m") -> set[tuple[str, int]]:
-        return who_has(with_seen(held, {"a": UNSEEN}, pool, told, {(service, "a"): taken}), pool)
+        return who_has(with_seen(held, seen, TWO, BOTH, {(service, "a"): taken}), TWO) - shown
 
-    lately = UNSEEN.at - APPLIED_S + 0.1
+    lately = seen["a"].at - APPLIED_S + 0.1
     assert left(receipts((1.0, 5.0), (2.0, lately))) == {("a", 1)}
-    assert left(receipts((1.0, 5.0), (2.0, lately)), "n") == {("a", 2)}
-    assert left(receipts((2.0, UNSEEN.at))) == {("a", 0), ("a", 1)}
+    assert left(receipts((1.0, 5.0), (2.0, lately)), "n") == {("a", 3)}
+    assert left(receipts((2.0, seen["a"].at))) == {("a", 0), ("a", 1)}
     for taken in (
-        receipts((2.0, UNSEEN.at - APPLIED_S)),
-        receipts((2.0, UNSEEN.at + 0.1)),
+        receipts((2.0, seen["a"].at - APPLIED_S)),
+        receipts((2.0, seen["a"].at + 0.1)),
         receipts((0.5, lately)),
         Taken(),
     ):
@@ -171,8 +191,8 @@ def test_what_was_taken_a_moment_before_a_look_is_held_although_it_was_not_seen_
 
 def test_a_scraper_that_is_seen_with_more_than_its_claims_has_that_too() -> None:
     pool = named("x", "y", "z")
-    seen = Seen(20.0, pool.ids, np.full(3, 19.0), np.full(3, True))
-    found = with_seen(claims(pool, [0], "a"), {"a": seen, "d": seen})
+    seen = showing(pool, 0, 1, 2)
+    found = with_seen(claims(pool, [0], "a"), {"a": seen, "d": seen}, pool)
     assert found.names == ("a", "b", "c", "d")
     assert who_has(found, pool) == {(name, row) for name in "ad" for row in range(3)}
     assert len(found) == 6

@@ -149,51 +149,33 @@ def shown_by(one: Seen, ids: Keys) -> Flags:
 def with_seen(
     before: Claims,
     seen: Mapping[str, Seen],
-    pool: TargetPool | None = None,
+    pool: TargetPool,
     told: Collection[tuple[str, str]] = (),
     taken: Mapping[tuple[str, str], Taken] = NOTHING_TAKEN,
 ) -> Claims:
-    """``before``, and what scrapers were seen to have besides: another leader gave them that. What ``before`` lets one hold
-    that was not seen to have it, nor to drop it, it does not hold, unless it had just ``taken`` it from us, or lists nothing
-    at all, as a server that has just started. ``told``: services and scrapers of which something was seen, where the
-    ``pool`` has several services; of the others nobody knows.
+    """``before``, and what scrapers were seen to have besides: another leader gave them that.
+
+    A scraper does not hold on to what it was not seen to have, nor to drop. But where it shows none of its targets of a
+    service it has just started; and what it had just ``taken`` from us it may not have applied yet. ``told``: services and
+    scrapers of which something was seen, where the ``pool`` has several services; of the others nobody knows.
     """
-    gone = np.zeros(len(before), dtype=bool)
-    for index, mine in enumerate(by_scraper(before.scrapers, len(before.names))):
-        if (one := seen.get(before.names[index])) is not None and (len(one.ids) or len(one.dropped)):
-            held = mine[np.isfinite(before.until[mine])]
-            held = held if pool is None else _of_services(pool, before, held, told)
-            gone[held] = ~among(one.ids, before.ids[held]) & ~among(one.dropped, before.ids[held])
-            if pool is not None:
-                gone[held] &= ~_just_taken(pool, before, held, one.at, taken)
+    gone, held, rows = np.zeros(len(before), dtype=bool), np.isfinite(before.until), before.rows(pool)
+    order = np.argsort(rows)
+    order = order[: np.searchsorted(rows[order], len(pool))]
+    for name, which in zip(before.names, by_scraper(before.scrapers[order], len(before.names)), strict=True):
+        mine = order[which]
+        if (one := seen.get(name)) is None or not held[mine].any():
+            continue
+        for service, part in pool.by_service(rows[mine]):
+            some = mine[part]
+            shown = among(one.ids, before.ids[some]) | among(one.dropped, before.ids[some])
+            if (service and (service, name) not in told) or not shown.any():
+                continue
+            took_at = taken.get((service, name), Taken()).since(before.since[some])
+            gone[some] = held[some] & ~shown & ~((took_at <= one.at) & (took_at > one.at - APPLIED_S))
     kept = ~gone
     before = Claims(before.names, before.ids[kept], before.scrapers[kept], before.since[kept], before.until[kept])
     return _with_more(before, {name: (one.ids, one.at) for name, one in seen.items()})
-
-
-def _just_taken(pool: TargetPool, before: Claims, some: Rows, at: float, taken: Mapping[tuple[str, str], Taken]) -> Flags:
-    """Which of ``some`` claims of one scraper, in the order of their rows, it took so shortly before ``at`` that it may not
-    have applied that list yet.
-    """
-    found = np.zeros(len(some), dtype=bool)
-    for service, part in pool.by_service(before.rows(pool)[some]):
-        name = before.names[int(before.scrapers[some[part.start]])]
-        took = taken.get((service, name), Taken()).since(before.since[some[part]])
-        found[part] = (took <= at) & (took > at - APPLIED_S)
-    return found
-
-
-def _of_services(pool: TargetPool, before: Claims, some: Rows, told: Collection[tuple[str, str]]) -> Rows:
-    """Those of ``some`` claims whose service and scraper are among ``told``."""
-    rows = before.rows(pool)[some]
-    order = np.argsort(rows)
-    order = order[rows[order] < len(pool)]
-    kept = [
-        order[part]
-        for service, part in pool.by_service(rows[order])
-        if not service or (service, before.names[int(before.scrapers[some[order[part.start]]])]) in told
-    ]
-    return some[np.concatenate(kept)] if kept else some[:0]
 
 
 def _with_more(before: Claims, more: Mapping[str, tuple[Keys, float]]) -> Claims:

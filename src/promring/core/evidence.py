@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from promring.core.claims import APPLIED_S, Taken
 from promring.core.coverage import INTERVAL_UNKNOWN_S, Seen
@@ -29,7 +30,7 @@ class Handover:
     confirm: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Evidence:
     """What is known of the scrapers: what they were ``seen`` doing, by id; which slices they have ``taken``, by service and
     id; and who does not answer (``silent``: a time-out, a refusal, a 5xx). ``intervals``: the longest scrape interval of a
@@ -54,19 +55,20 @@ class Evidence:
         """How long after it took its slice of a service this scraper has had every chance to scrape all of it."""
         if not policy.confirm:
             return policy.overlap_s
-        interval_s = self._told(service, name) or self._of_others or INTERVAL_UNKNOWN_S
+        interval_s = self._told_s(service, name) or self._longest_s or INTERVAL_UNKNOWN_S
         return max(policy.overlap_s, INTERVALS * interval_s + APPLIED_S)
 
     def fresh_s(self, service: str, name: str) -> float:
         """How old its last scrape of a target of the service may be where it goes on scraping that."""
-        interval_s = self._told(service, name) or max(self._of_others, INTERVAL_UNKNOWN_S)
+        interval_s = self._told_s(service, name) or max(self._longest_s, INTERVAL_UNKNOWN_S)
         return INTERVALS * interval_s + DATE_S
 
-    def _told(self, service: str, name: str) -> float:
-        """Between two scrapes of one target of the service, at most; 0: nobody said."""
+    def _told_s(self, service: str, name: str) -> float:
+        """The longest time between two scrapes of one target of the service by this scraper; 0: not known."""
         one = self.seen.get(name)
         return self.intervals.get((service, name), one.interval_s if one else 0.0)
 
-    @property
-    def _of_others(self) -> float:
+    @cached_property
+    def _longest_s(self) -> float:
+        """The longest interval of all scrapers, for one whose own is not known; 0: of none."""
         return max((one.interval_s for one in self.seen.values()), default=0.0)

@@ -281,22 +281,23 @@ def _ends(
 
 
 def _first_of_row(held: Held, has: Flags, until: Times, among: Flags, most: int, *, spare: bool) -> Flags:
-    """Of those ``among``, for each row the first ``most``; with ``spare`` for each of these without success one more that is
-    not seen to lack it. First are those with success, then those not seen to lack it, who have taken it (``has``), who have
-    had it longest.
+    """Of those ``among``, for each row the best ``most``; with ``spare`` for each of these without success one more that is
+    not seen to lack it. Better is who has success, then who is not seen to lack it, who has taken it (``has``), who has had
+    it longest.
     """
     kept = np.zeros(len(held.rows), dtype=bool)
     chosen = np.flatnonzero(among)
-    worth = (until, held.since, ~has, held.lacked, ~held.success, held.rows)
-    order = chosen[np.lexsort([one[chosen] for one in worth])]
+    worst = (until, held.since, ~has, held.lacked, ~held.success, held.rows)  # the last counts first
+    order = chosen[np.lexsort([one[chosen] for one in worst])]
     ordered = held.rows[order]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]][: len(ordered)])
-    rank = np.arange(len(ordered)) - np.repeat(starts, np.diff(np.r_[starts, len(ordered)]))
-    first = rank < most
+    lengths = np.diff(np.r_[starts, len(ordered)])
+    rank = np.arange(len(ordered)) - np.repeat(starts, lengths)
+    best = rank < most
     if spare:
-        unseen = np.add.reduceat((first & ~held.success[order]).astype(np.intp), starts)
-        first |= (rank < most + np.repeat(unseen, np.diff(np.r_[starts, len(ordered)]))) & ~held.lacked[order]
-    kept[order[first]] = True
+        unseen = np.add.reduceat((best & ~held.success[order]).astype(np.intp), starts)
+        best |= (rank < most + np.repeat(unseen, lengths)) & ~held.lacked[order]
+    kept[order[best]] = True
     return kept
 
 

@@ -21,10 +21,12 @@ from promring.model import Loads, Owners, Placement, TargetPool
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Held:
-    """The claims of live scrapers: row and scraper, and ``since`` when. Each with whether the scraper is seen scraping the
-    target with ``success``, whether it is seen not to (``failure``), whether it is seen to have the target in its list
-    (``listed``), and whether a look since then, when a slice that it took was applied, has not found the target there
-    (``lacked``).
+    """The claims of live scrapers: row and scraper, and ``since`` when. Of each, what the scraper is seen doing:
+
+    ``success``  it scrapes the target with success
+    ``failure``  it answers, and does not
+    ``listed``   it has the target in its list
+    ``lacked``   it has not, although it has had the time to apply a slice with it
     """
 
     rows: Rows

@@ -10,6 +10,7 @@ Flow: ``deliveries`` notes it, ``moves`` and the search for idle scrapers go by 
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from promring.core.claims import Taken
@@ -58,7 +59,7 @@ class Receipts:
         proved = (name for name in self._everywhere if not self._visitors.comes(name) and name not in self._seen)
         self._took(proved, upto)
         if self.given is not self.taken:
-            _note(self.given, there, upto)
+            _note(self.given, there, upto, time.monotonic())
 
     def came(self, scraper: str, upto: float) -> None:
         """It came for its slice."""
@@ -79,15 +80,13 @@ class Receipts:
         """What each was given, or should have come for by now, here or to another controller."""
         if not self._only_pulled:
             return self.given
-        now, away = time.monotonic(), self._visitors.away()
-        upto = {name: now - waited_s for name, waited_s in away.items()}
-        made: dict[tuple[int, float], Taken] = {}
-        """Those that took the same slices until now have one object, and share the next."""
-        for name, at in upto.items():
-            before = self.given.get(name, NOTHING)
-            if (id(before), at) not in made:
-                made[id(before), at] = before.and_then(at, at)
-        return self.given | {name: made[id(self.given.get(name, NOTHING)), at] for name, at in upto.items()}
+        now, offered = time.monotonic(), dict(self.given)
+        waiting: defaultdict[float, list[str]] = defaultdict(list)
+        for name, waited_s in self._visitors.away().items():
+            waiting[waited_s].append(name)
+        for waited_s, names in waiting.items():
+            _note(offered, names, now - waited_s, now - waited_s)
+        return offered
 
     def keep_only(self, names: Collection[str]) -> None:
         """There are no slices for others any more."""
@@ -99,18 +98,19 @@ class Receipts:
 
     def _took(self, scrapers: Iterable[str], upto: float) -> None:
         scrapers = list(scrapers)
-        _note(self.taken, scrapers, upto)
+        now = time.monotonic()
+        _note(self.taken, scrapers, upto, now)
         if self.given is not self.taken:
-            _note(self.given, scrapers, upto)
+            _note(self.given, scrapers, upto, now)
 
 
-def _note(known: dict[str, Taken], scrapers: Iterable[str], upto: float) -> None:
-    now = time.monotonic()
+def _note(known: dict[str, Taken], scrapers: Iterable[str], upto: float, at: float) -> None:
+    """They took at this time what was put in force until ``upto``."""
     made: dict[int, Taken] = {}
     """Those that took the same slices until now have one object; they get another one together."""
     for name in scrapers:
         before = known.get(name, NOTHING)
         after = made.get(id(before))
         if after is None:
-            after = made[id(before)] = before.and_then(upto, now)
+            after = made[id(before)] = before.and_then(upto, at)
         known[name] = after

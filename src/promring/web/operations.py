@@ -27,6 +27,7 @@ WITH = Parameter("with", "A scraper that joins: `host:port`, also `host:port,zon
 FORCE = Parameter(
     "force", "Also when targets that are scraped now would be scraped by nobody.", kind="boolean", default=False
 )
+FORCE_DRAIN = Parameter("force", "Also the last scraper that lives.", kind="boolean", default=False)
 WAIT = Parameter(
     "wait", "A duration of at most 5m: the answer comes when it differs from what the request names, or then.", default="0"
 )
@@ -328,12 +329,7 @@ WRITES = (
         "/api/v1/fleets/{fleet}/scrapers/{scraper}/drain",
         "Takes everything of all services from a scraper, make before break, until it is undrained.",
         Drained,
-        parameters=[
-            FLEET,
-            SCRAPER,
-            REASON,
-            Parameter("force", "Also the last scraper that lives.", kind="boolean", default=False),
-        ],
+        parameters=[FLEET, SCRAPER, REASON, FORCE_DRAIN],
         errors={404: "There is no such fleet or scraper.", 409: NOT_LEADING} | NO_PLAN,
         write=True,
     ),
