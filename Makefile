@@ -18,6 +18,7 @@
 # make sim SEEDS=20000 [FIRST=0] [WORKERS=2]  many seeds of the simulation, for a night; says which fail and how to run them again
 # make planted  plants each known bug by itself in promring, and says which seed of the simulation finds it (half an hour)
 # make fuzz MINUTES=20 [ONLY=json_list,audit] [FUZZ_WORKERS=1]  coverage-guided inputs for every parser of what another program wrote
+# make lists MINUTES=20 [SEED=7] [WORKERS=2]  odd target lists by the million, compared with what Prometheus' own decoder makes of them
 # make mutants [MODULE=guard] [SHARE=0.2]  small changes of the core by themselves: which of them no test notices
 # make soak MINUTES=60 [SEED=7]  real servers with random faults: coverage, memory, tasks, descriptors, threads; writes a plot
 # make moves   every planned move on real servers: scrapes missed, gaps, double scrapes (25 minutes)
@@ -44,7 +45,7 @@ WORKERS ?= $(shell nproc)
 # Tests start hundreds of daemons: without Python's cache, a quarter of each start is spent on reading the source again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test tests-read demo-once quick check pages lowest faults long bench sim planted mutants fuzz soak moves lock servers consul14 kube-apiserver sdoracle docs dist clean
+.PHONY: run test tests-read demo-once quick check pages lowest faults long bench sim planted mutants fuzz lists soak moves lock servers consul14 kube-apiserver sdoracle docs dist clean
 .DEFAULT_GOAL := test
 
 # Not compiled: of 5,700 files the tests read 1,100, which Python compiles as it reads them. That is 15 s of CPU less.
@@ -145,6 +146,9 @@ mutants: $(SETUP)
 fuzz: $(SETUP)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.lock
 	@$(BIN)/python -m fuzz --minutes $(MINUTES) --only "$(ONLY)" $(if $(FUZZ_WORKERS),--workers $(FUZZ_WORKERS))
+
+lists: $(SETUP) sdoracle
+	@$(BIN)/python -m tests.differential.search --minutes $(MINUTES) --workers $(WORKERS) $(if $(SEED),--seed $(SEED))
 
 soak: $(SETUP) servers
 	@$(BIN)/python -m soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))

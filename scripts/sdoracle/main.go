@@ -1,4 +1,4 @@
-// What Prometheus' own discovery makes of a configuration: sdoracle CONFIG.
+// What Prometheus' own discovery makes of a configuration: sdoracle CONFIG. Of lists of targets: sdoracle lists (see lists.go).
 //
 // CONFIG has discovery blocks (consul_sd_configs, dns_sd_configs) by the name of a job. What the discovery manager hands on
 // is written to standard output, each time as one line of JSON: by job a list of label sets.
@@ -35,6 +35,10 @@ func check(err error) {
 }
 
 func main() {
+	if os.Args[1] == "lists" {
+		answerLists()
+		return
+	}
 	text, err := os.ReadFile(os.Args[1])
 	check(err)
 	var jobs map[string]job

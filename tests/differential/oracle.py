@@ -17,13 +17,11 @@ from pathlib import Path
 
 import aiohttp
 import msgspec
+from testbed.sdoracle import Targets
 
 from promring.core.fragment import ID_LABEL
 from promring.demo.process import Process, find, free_port
 from promring.runtime.http_client import HttpError, request
-
-Targets = frozenset[frozenset[tuple[str, str]]]
-"""The discovered labels of each target, ``__address__`` among them."""
 
 PATIENCE_S = 120.0
 READ_AT_S = 1.0

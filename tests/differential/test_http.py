@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from testbed.sdoracle import Targets
 
 from promring.demo.process import free_port
 from promring.model import DiscoveryError
 from promring.runtime.http_client import new_session
 from tests.differential.corpus import JSON
-from tests.differential.oracle import SETTLED_S, Oracle, Targets, oracles
-from tests.differential.test_lists import CONTROLS, OLD, names_are_old, shown, targets_of
+from tests.differential.oracle import SETTLED_S, Oracle, oracles
+from tests.differential.readings import CONTROLS, shown, targets_of
+from tests.differential.test_lists import OLD, names_are_old
 from tests.real.conftest import server
 from tests.rows import Seen
 from tests.sources import http_source

@@ -14,21 +14,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from testbed.sdoracle import Targets
 
-from promring.core.fragment import decode, fragments
 from promring.core.placement import Policy, place
 from promring.core.plan import bodies
 from promring.core.ring import Ring
-from promring.discovery.groups import from_json, from_yaml, read_pool
-from promring.discovery.intervals import INTERVAL, ends_vmagent
-from promring.discovery.json_list import read_pieces
-from promring.discovery.uniform import UniformPieces
+from promring.discovery.groups import from_json, from_yaml
+from promring.discovery.intervals import INTERVAL
 from promring.model import DiscoveryError, Scraper, TargetPool
 from promring.runtime.http_client import new_session
 from tests.differential.corpus import JSON, YAML
 from tests.differential.generated import generated_lists
 from tests.differential.odd import odd_lists
-from tests.differential.oracle import SETTLED_S, Oracle, Targets, Verdicts, config_of, oracles
+from tests.differential.oracle import SETTLED_S, Oracle, Verdicts, config_of, oracles
+from tests.differential.readings import passing, read, shown, targets_of
 from tests.real.conftest import server
 from tests.rows import Seen
 from tests.waiting import until
@@ -48,7 +47,6 @@ EMPTY_FILE = "An empty YAML file"
 NULL_NAME = "A null as a label name in YAML"
 
 OLD_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _ONLY_NEW = """
 label_dash.json label_dots.json label_unicode_name.json label_digit_first.json label_colon.json label_space_name.json
 label_newline_name.json label_bad_utf8_name.json label_surrogate_name.json label_bad_name_empty.json label_key_dash.yml
@@ -71,20 +69,6 @@ DIFFERENCES: Mapping[str, tuple[str, frozenset[str]]] = {
 """By list: the heading of ``docs/compatibility.md`` that says why, and whose verdict is another one."""
 
 
-def read(name: str, text: bytes) -> TargetPool | None:
-    """What promring makes of a list; None: refused."""
-    if not text.strip():
-        return None  # FileSource refuses it before it is parsed
-    try:
-        groups = read_pieces(text, name, UniformPieces(0).take) if name.endswith(".json") else from_yaml(text, name)
-        return read_pool(groups, name, size_bytes=len(text))
-    except DiscoveryError as error:
-        said = str(error)
-    assert said.startswith(name), "an error names the list"
-    assert "\n" not in said
-    return None
-
-
 def names_of(name: str, text: bytes) -> set[str]:
     """The names of all labels in a list that promring takes, also of those that another ``labels`` replaces."""
     parse = from_json if name.endswith(".json") else from_yaml
@@ -95,18 +79,10 @@ def names_of(name: str, text: bytes) -> set[str]:
         return set()
 
 
-def targets_of(pool: TargetPool) -> Targets:
-    return frozenset(frozenset({("__address__", one.address), *one.labels.items()}) for one in map(decode, fragments(pool)))
-
-
 def slices_of(pool: TargetPool) -> list[bytes]:
     """For each of ``SHARDS`` scrapers."""
     ring = Ring(tuple(Scraper(f"s:{n}", "s", n) for n in range(1, SHARDS + 1)), 16)
     return [body for _, body, _ in bodies(place(pool, ring, Policy()))]
-
-
-def shown(targets: Targets | None) -> str:
-    return "refused" if targets is None else json.dumps(sorted(sorted(one) for one in targets), ensure_ascii=False)[:300]
 
 
 def lists() -> Iterator[tuple[str, bytes]]:
@@ -171,9 +147,7 @@ def is_documented(one: str, theirs: Targets | None, ours: Targets | None, names:
     """Whether a generated list differs only by what has a heading. ``names``: of its labels, empty ones too."""
     if theirs is None or ours is None:
         return one == OLD and ours is not None and not all(map(OLD_NAME.fullmatch, names))
-    passing = {target for target in theirs if (address := dict(target).get("__address__")) and not CONTROLS.search(address)}
-    passing = {target for target in passing if not ends_vmagent(dict(target).get(INTERVAL, "x"))}
-    return ours == {target for target in passing if all(name for name, _ in target)}
+    return ours == passing(theirs)
 
 
 def slice_name(name: str, number: int) -> str:
