@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,8 @@ class Consul:
     """``down``, ``hang``, ``status 500``, ``hidden`` (no service at all is shown), ``empty`` (none of the scrapers' is)."""
     lags: int = 0
     """So many blocking queries are answered by a server that is behind: a lower index, half of the catalogue."""
+    unseen: set[tuple[str, str]] = field(default_factory=set)
+    """Controller and entry: a server that sees the entry's check fail answers this controller."""
     index: int = 100
     entries: dict[str, Entry] = field(default_factory=dict)
     keys: dict[str, Key] = field(default_factory=dict)
@@ -163,7 +165,7 @@ class Consul:
             return _text(500, "No cluster leader")
         match path.strip("/").split("/")[1:]:
             case ["health", "service", name]:
-                return await self._health(name, query)
+                return await self._health(who, name, query)
             case ["catalog", "services"]:
                 shown: dict[str, list[str]] = {} if self.fault == "hidden" else {"consul": []}
                 return _json(shown | {e.definition["Name"]: [] for e in self._shown()})
@@ -217,16 +219,21 @@ class Consul:
             return []
         return [e for e in self.entries.values() if self.fault != "empty" or e.definition["Name"] == SERFS]
 
-    async def _health(self, name: str, query: dict[str, str]) -> Response:
+    def differs_for(self, who: str, names: Collection[str]) -> None:
+        """From now on ``who`` sees the checks of these entries, and only of these, fail that do not."""
+        self.unseen = {(who, name) for name in names}
+        self._bump()
+
+    async def _health(self, who: str, name: str, query: dict[str, str]) -> Response:
         await self._block(query)
         entries = [e for e in self._shown() if e.definition["Name"] == name]
         if "passing" in query:
-            entries = [e for e in entries if e.check.status == "passing"]
+            entries = [e for e in entries if e.check.status == "passing" and (who, e.definition["ID"]) not in self.unseen]
         index = self.index
         if self.lags and "index" in query:
             self.lags -= 1
             entries, index = entries[::2], max(1, int(query["index"]) - 7)
-        return _json([_shown_entry(e) for e in entries], index)
+        return _json([_shown_entry(e, fails=(who, e.definition["ID"]) in self.unseen) for e in entries], index)
 
     def _pass(self, name: str) -> Response:
         entry = self.entries.get(name)
@@ -300,13 +307,14 @@ class Consul:
         return _text(409, why_not) if why_not else _json({"Results": []})
 
 
-def _shown_entry(entry: Entry) -> dict[str, Any]:
+def _shown_entry(entry: Entry, *, fails: bool) -> dict[str, Any]:
     said = entry.definition
+    status = "critical" if fails else entry.check.status
     service = {"ID": said["ID"], "Service": said["Name"], "Address": said.get("Address", ""), "Port": said.get("Port", 0)}
     return {
         "Node": {"Node": "agent", "Address": "127.0.0.1"},
         "Service": service | {"Meta": said.get("Meta")},
-        "Checks": [{"CheckID": f"service:{said['ID']}", "Status": entry.check.status, "ServiceID": said["ID"]}],
+        "Checks": [{"CheckID": f"service:{said['ID']}", "Status": status, "ServiceID": said["ID"]}],
     }
 
 

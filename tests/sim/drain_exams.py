@@ -96,6 +96,22 @@ async def one_is_drained_and_heirs_get_nothing(fleet: Fleet) -> None:
     await _stays(fleet, began)
 
 
+async def one_is_drained_and_heirs_do_not_fetch(fleet: Fleet) -> None:
+    """Where some scrapers fetch their lists, and files are written for all: that its file is there says nothing of one that
+    fetches, and nobody sees what it scrapes.
+    """
+    if not fleet.mixed:
+        return
+    began, scraper = fleet.world.now, fleet.a_scraper()
+    for other in fleet.world.scrapers.values():
+        if other is not scraper and other.traits.poll_s:
+            other.lie = "pool"
+            fleet.world.cut_off |= {(other.host, controller) for controller in fleet.world.controllers}
+    fleet.drained.add(scraper.id)
+    fleet.drain()
+    await _stays(fleet, began)
+
+
 async def _drained_of_what_others_fail(fleet: Fleet, scraper: Scraper) -> None:
     """Of one job, the last one by name: what a scraper has of the others goes. Who has a target besides still reaches it:
     that nobody reaches it from the moment of the drain on is known only when they have asked once more.

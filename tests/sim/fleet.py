@@ -269,7 +269,7 @@ class Fleet:
         world = self.world
         if world.consul.fault:
             world.consul.set_fault("")
-        world.consul.lags = 0
+        world.consul.lags, world.consul.unseen = 0, set()
         for store in world.lock_stores.values():
             store.fault = ""
         world.network.heal()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from promring.core.handover import schedule
 from promring.core.second_opinion import SecondOpinions
 from promring.delivery.http_sd import HttpSdDelivery
 from promring.fleet import moves
+from promring.fleet.receipts import Receipts
 from promring.model import Keys, Placement
 
 Places = list[tuple[Any, str, Any]]
@@ -59,6 +60,15 @@ def not_taken_is_taken() -> Places:
         return begun
 
     return [(Taken, "since", since)]
+
+
+def a_written_file_is_taken() -> Places:
+    """Also where scrapers may come for their slices instead, and nobody knows which of both one reads."""
+
+    def note_pushed(self: Receipts, there: Collection[str], upto: float) -> None:
+        self._took(there, upto)
+
+    return [(Receipts, "_note_pushed", note_pushed)]
 
 
 def limited_is_covered() -> Places:
@@ -112,6 +122,7 @@ HANDOVER_BUGS: Mapping[str, Callable[[], Places]] = {
         old_proof_confirms,
         silence_is_consent,
         not_taken_is_taken,
+        a_written_file_is_taken,
         limited_is_covered,
         dropped_is_missing,
         put_is_taken,

@@ -35,6 +35,7 @@ EXAMINED: dict[str, Exam] = {
     "a_record_is_lost": drain_exams.all_restart_while_one_is_drained,
     "a_release_is_not_heard": job_exams.what_is_held_is_released,
     "a_scraper_is_drained_for_ever": drain_exams.one_is_drained,
+    "a_written_file_is_taken": drain_exams.one_is_drained_and_heirs_do_not_fetch,
     "amnesia": drain_exams.all_restart_while_one_is_drained,
     "break_before_make": drain_exams.one_is_drained,
     "capacity_by_service": controller_exams.leader_stays,

@@ -18,7 +18,7 @@ from tests.sim.job_exams import nothing_missed, somebody_leads
 from tests.sim.lockstores import CONSUL
 from tests.sim.proof import TIMEOUT_S
 from tests.sim.rights import ANYBODY, OF_THE_CATALOGUE, OF_THE_LOCK, SESSION, TOKEN, lost
-from tests.sim.scraper_exams import some_leave_too_often_while_one_is_away
+from tests.sim.scraper_exams import AGREES_S, members, some_leave_too_often_while_one_is_away
 from tests.sim.traits import NEVER
 from tests.sim.wanted import AUDIT_S, OVERLAP_S
 
@@ -168,6 +168,30 @@ def _gets_no_more(fleet: Fleet, scraper: str, job: str) -> bool:
     return any((job, scraper) in (*one.refusing, *one.idle) or scraper in one.scrapers for one in told)
 
 
+async def leader_sees_some_come_and_go(fleet: Fleet) -> None:
+    """The server that answers it says that they fail, now and then; those that answer the others do not. Nobody misses a
+    scrape, and when all see the same again all give targets to the same scrapers.
+    """
+    consul, scrapers = fleet.world.consul, list(fleet.world.scrapers.values())
+    leader, rng = fleet.a_controller(), Random(f"come and go {fleet.seed}")
+    some = rng.sample(scrapers, rng.randint(1, max(1, len(scrapers) // 2 - 1)))
+    entries = [i for i, one in consul.entries.items() if any(one.definition.get("Address") == s.host for s in some)]
+    fleet.world.say(f"{leader.name} sees {', '.join(s.id for s in some)} come and go")
+    began = fleet.world.now
+    for _ in range(rng.randint(2, 6)):
+        consul.differs_for(leader.name, entries)
+        await fleet.let_pass(rng.choice((1.5, 4.0, 12.0)))
+        consul.differs_for(leader.name, ())
+        await fleet.let_pass(rng.choice((2.0, 8.0, 25.0)))
+        nothing_missed(fleet, began)
+    await fleet.let_pass(AGREES_S)
+    differ = members(fleet)
+    await fleet.let_pass(AGREES_S)
+    if len(set(differ.values())) > 1 and members(fleet) == differ:
+        fleet.broken(f"controllers give targets to different scrapers for {AGREES_S:g} s: {differ}")
+    nothing_missed(fleet, began)
+
+
 async def delivery_changes(fleet: Fleet) -> None:
     """From files to http_sd and back, while every scraper goes on reading its file: it gets what is new."""
     if fleet.fetched:
@@ -197,4 +221,5 @@ def drawn_exams(seed: int) -> tuple[Rare, ...]:
     drawn: tuple[Rare, ...] = (rng.choice(EXAMS),) if rng.random() < EXAM_SHARE else ()
     drawn = (*drawn, one_lacks_a_job) if other.random() < EXAM_SHARE else drawn
     drawn = (*drawn, one_dies_and_counts_as_alive) if Random(f"dead {seed}").random() < EXAM_SHARE else drawn
-    return (*drawn, some_leave_too_often_while_one_is_away) if Random(f"away {seed}").random() < EXAM_SHARE else drawn
+    drawn = (*drawn, some_leave_too_often_while_one_is_away) if Random(f"away {seed}").random() < EXAM_SHARE else drawn
+    return (*drawn, leader_sees_some_come_and_go) if Random(f"come and go {seed}").random() < EXAM_SHARE else drawn
