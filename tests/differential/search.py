@@ -30,7 +30,7 @@ from tests.differential.readings import passing, read, shown, targets_of
 AT_A_TIME = 1000
 EMPTY_FIRST = re.compile(r"(\ufeff|---|%YAML [^\n]*|[&!]\S+|#[^\n]*|\s)*\[\s*\]")
 TWO_MARKS = tuple((2 * "\ufeff").encode(encoding) for encoding in ("utf-8", "utf-16-le", "utf-16-be"))
-NO_YAML = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+NOT_SKIPPED = re.compile(":\\?|[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 SIGNS = [*"{}[],::?-\"'\n\n  \t#&*!|>%@\\\r0", "null", "<<", "targets", "labels"]
 PIECES = [one.encode("utf-8", "surrogatepass") for one in (*SIGNS * 4, *WORDS, *HEADS, *TAILS, *ESCAPES, *ODD_NAMES)]
 
@@ -83,15 +83,15 @@ def compared(oracle: ListOracle, ending: str, text: bytes) -> tuple[Targets | No
 
 
 def _nobody_writes(text: bytes, theirs: Targets) -> bool:
-    """What stands under "Lists that nobody writes": ``[]`` with something behind it, and after the end of a list a character
-    that is no YAML.
+    """What stands under "Lists that nobody writes": ``[]`` with something behind it, and what is not skipped
+    after the end of a list.
     """
     utf16 = text.startswith((BOM_UTF16_BE, BOM_UTF16_LE))
     said = text.decode("utf-16" if utf16 else "utf-8", "replace")
     if EMPTY_FIRST.match(said) and not theirs:
         return True
-    odd = NO_YAML.search(said.replace("\ufffd", "\0"))
-    ends = [match.end() for match in re.finditer("[\n\r\x85\u2028]|^", said)] if odd else []
+    odd = NOT_SKIPPED.search(said.replace("\ufffd", "\0"))
+    ends = [match.end() for match in re.finditer("[]\n\r\x85\u2028]|^", said)] if odd else []
     parts = (read("list.yml", said[:end].encode()) for end in ends if odd and end <= odd.start())
     return any(part is not None and targets_of(part) == passing(theirs) for part in parts)
 
