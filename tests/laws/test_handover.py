@@ -250,6 +250,8 @@ def test_of_two_who_could_keep_what_has_no_room_the_one_who_had_it_first_does() 
     for since, kept in (([5.0, 1.0], [False, True]), ([1.0, 5.0], [True, False])):
         _, stays = keeping(nobody, Held(rows, scrapers, np.array(since), no, no, no, no), 1, most)
         assert stays.tolist() == kept, "a hand-over to the other one had just begun"
+        _, stays = keeping(nobody, Held(rows, scrapers, np.array(since), ~no, no, no, no), 1, most)
+        assert stays.tolist() == [True, False], "both are seen scraping it: each controller chooses the same one"
 
 
 def test_where_room_is_short_a_plan_that_was_not_taken_takes_nothing_from_who_scrapes_it() -> None:

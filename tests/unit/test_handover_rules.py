@@ -146,7 +146,8 @@ def test_the_first_scraper_is_an_owner_like_any_other() -> None:
     [
         ("", (50.0, 60.0), "ab"),  # nobody knows which of them has it
         ("", (60.0, 50.0), "ab"),
-        ("ab", (60.0, 50.0), "b"),
+        ("ab", (60.0, 50.0), "a"),  # by name: all controllers choose the same one
+        ("ab", (50.0, 60.0), "a"),
         ("b", (50.0, 60.0), "b"),  # it is seen reaching it
         ("a", (60.0, 50.0), "a"),
     ],

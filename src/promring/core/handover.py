@@ -283,11 +283,14 @@ def _ends(
 def _first_of_row(held: Held, has: Flags, until: Times, among: Flags, most: int, *, spare: bool) -> Flags:
     """Of those ``among``, for each row the best ``most``; with ``spare`` for each of these without success one more that is
     not seen to lack it. Better is who has success, then who is not seen to lack it, who has taken it (``has``), who has had
-    it longest.
+    it longest. Of those with success the first in the order of scrapers: all controllers choose the same one, whatever they
+    know of the past.
     """
     kept = np.zeros(len(held.rows), dtype=bool)
     chosen = np.flatnonzero(among)
-    worst = (until, held.since, ~has, held.lacked, ~held.success, held.rows)  # the last counts first
+    good = held.success
+    until, since = (np.where(good, 0.0, times) for times in (until, held.since))
+    worst = (held.scrapers, until, since, ~has & ~good, held.lacked, ~good, held.rows)  # the last counts first
     order = chosen[np.lexsort([one[chosen] for one in worst])]
     ordered = held.rows[order]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]][: len(ordered)])
@@ -295,7 +298,7 @@ def _first_of_row(held: Held, has: Flags, until: Times, among: Flags, most: int,
     rank = np.arange(len(ordered)) - np.repeat(starts, lengths)
     best = rank < most
     if spare:
-        unseen = np.add.reduceat((best & ~held.success[order]).astype(np.intp), starts)
+        unseen = np.add.reduceat((best & ~good[order]).astype(np.intp), starts)
         best |= (rank < most + np.repeat(unseen, lengths)) & ~held.lacked[order]
     kept[order[best]] = True
     return kept

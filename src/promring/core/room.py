@@ -73,8 +73,8 @@ def is_short(wanted: Placement, replicas: int) -> bool:
 
 def keeping(wanted: Placement, held: Held, replicas: int, most: Loads) -> tuple[Placement, Flags]:
     """``wanted`` without what was given up, and which of the claims stay although they are no owner's: of several on one
-    target the one with success, then the oldest, since a younger one may never have been taken. ``most``: int64, the
-    capacity of each scraper.
+    target the first scraper with success, then the oldest claim, since a younger one may never have been taken. ``most``:
+    int64, the capacity of each scraper.
     """
     stays = np.zeros(len(held.rows), dtype=bool)
     short = np.flatnonzero(wanted.lacking(replicas).any(axis=1))
@@ -93,10 +93,11 @@ class _Work:
     def __init__(self, wanted: Placement, held: Held, replicas: int, most: Loads) -> None:
         self.owners: Owners = wanted.owners.copy()
         self.claims: dict[int, dict[int, int]] = defaultdict(dict)
-        """By row and scraper: which claim; those with success first, then the oldest."""
+        """By row and scraper: which claim; those with success first, by scraper, then the oldest."""
         self.lacked: set[tuple[int, int]] = set()
         """Row and scraper, of those that the scraper is seen not to have."""
-        order = np.lexsort((held.since, held.lacked, ~held.success))
+        since = np.where(held.success, 0.0, held.since)  # as all controllers know it
+        order = np.lexsort((held.scrapers, since, held.lacked, ~held.success))
         rows, scrapers, lacked = held.rows[order].tolist(), held.scrapers[order].tolist(), held.lacked[order].tolist()
         for number, row, scraper, lacks in zip(order.tolist(), rows, scrapers, lacked, strict=True):
             self.claims[row][scraper] = number
