@@ -11,6 +11,7 @@ from promring.core.fragment import decode, fragments
 from promring.discovery.groups import from_yaml, read_pool
 from promring.discovery.intervals import INTERVAL, ends_vmagent
 from promring.discovery.json_list import read_pieces
+from promring.discovery.list_file import is_empty
 from promring.discovery.uniform import UniformPieces
 from promring.model import DiscoveryError, TargetPool
 
@@ -19,7 +20,7 @@ CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 def read(name: str, text: bytes) -> TargetPool | None:
     """What promring makes of a list; None: refused."""
-    if not text.strip():
+    if is_empty(text):
         return None  # FileSource refuses it before it is parsed
     try:
         groups = read_pieces(text, name, UniformPieces(0).take) if name.endswith(".json") else from_yaml(text, name)

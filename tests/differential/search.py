@@ -23,6 +23,7 @@ from testbed.sdoracle import ListOracle, Targets
 
 from promring.core.fragment import ID_LABEL
 from promring.demo.process import find
+from promring.discovery.list_file import is_empty
 from tests.differential.odd import odd_lists
 from tests.differential.odd_words import ESCAPES, HEADS, ODD_NAMES, TAILS, WORDS
 from tests.differential.readings import passing, read, shown, targets_of
@@ -80,7 +81,7 @@ def compared(oracle: ListOracle, ending: str, text: bytes) -> tuple[Targets | No
         replaced = ours is not None and "is not a valid label name" in read_by_them
         return (None, None) if replaced else (None, ours)
     theirs = frozenset(frozenset(label for label in target if label[0] != ID_LABEL) for target in read_by_them)
-    documented = not text.strip() or ours == passing(theirs) or (ending == "yml" and _nobody_writes(text, theirs))
+    documented = is_empty(text) or ours == passing(theirs) or (ending == "yml" and _nobody_writes(text, theirs))
     return (None, None) if documented else (theirs, ours)
 
 

@@ -186,6 +186,30 @@ async def test_a_bad_or_vanished_file_keeps_its_own_last_list_and_the_others_go_
     assert caught.value.pool == pool_of([TargetGroup.of(["a:1", "b:1", "c:1"])])
 
 
+async def test_a_file_that_is_gone_and_never_was_a_list_is_forgotten(tmp_path: Path) -> None:
+    """As one that is written beside, under a name that matches, and renamed."""
+    a, b = tmp_path / "a.json", tmp_path / "b.json"
+    a.write_text('[{"targets": ["a:1"]}]')
+    asked = FileSource([str(tmp_path / "*.json")], 60.0)
+    assert await asked.fetch() == pool_of([TargetGroup.of(["a:1"])])
+    b.write_text('[{"targets": ["b:1"')
+    with pytest.raises(DiscoveryError, match=r"b\.json:1: "):
+        await asked.fetch()
+    b.unlink()
+    assert await asked.fetch() == pool_of([TargetGroup.of(["a:1"])])
+    a.unlink()
+    with pytest.raises(DiscoveryError, match=r"a\.json: vanished; reload"):
+        await asked.fetch()
+
+
+@pytest.mark.parametrize("text", [b"", b" \n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\n", b"\xff\xfe", b"\xfe\xff"])
+async def test_a_file_that_is_not_written_yet_is_no_list(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "a.yml"
+    path.write_bytes(text)
+    with pytest.raises(DiscoveryError, match=r"a\.yml: the file is empty"):
+        await FileSource([str(path)], 60.0).fetch()
+
+
 async def test_a_file_that_is_bad_at_the_first_start_holds_up_the_others_for_a_while_only(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('[{"targets": ["a:1"]}]')
     (tmp_path / "b.json").write_text("[{")

@@ -174,6 +174,15 @@ def test_included_files_that_lie_elsewhere_are_written_below_the_folder(tmp_path
         str(tmp_path / "one" / "jobs.yml"),
         str(tmp_path / "etc" / ".." / "two" / "jobs.yml"),
     }
+    assert b"files: [../promring/one.json]" in found.files["included/jobs.yml"].content, "Prometheus looks from that file"
+
+
+def test_included_files_name_slices_from_their_own_folder(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "jobs.yml").write_text(job())
+    for slices, path in (("promring", "../../promring/j.json"), ("a/x", "../x/j.json"), ("/srv", "/srv/j.json")):
+        found = converted(tmp_path, "scrape_config_files: ['a/*/*.yml']\n", Layout(slices=slices))
+        assert f"files: [{path}]".encode() in found.files["a/b/jobs.yml"].content
 
 
 @pytest.fixture

@@ -151,9 +151,12 @@ class FileSource:
         return len(opened) == files == len(known) and all(map(operator.is_, (one.found for one in opened), known))
 
     def _found(self) -> tuple[list[str], list[str]]:
-        """The paths to read, and what is wrong with the patterns. A file that vanished is still read."""
+        """The paths to read, and what is wrong with the patterns. A file that vanished is still read, unless it never was a
+        list.
+        """
         paths: dict[str, None] = {}
         errors = []
+        known = [path for path, file in self._files.items() if file.good]
         for pattern in self._patterns:
             try:
                 found = sorted(map(str, matching(Path(pattern))))
@@ -161,9 +164,10 @@ class FileSource:
                 errors.append(f"{pattern}: {error.strerror}")
                 continue
             paths |= dict.fromkeys(found)
-            if not found and not any(may_match(pattern, path) for path in self._files):
+            if not found and not any(may_match(pattern, path) for path in known):
                 errors.append(f"{pattern}: no such file")
-        paths |= dict.fromkeys(self._files)
+        paths |= dict.fromkeys(known)
+        self._files = {path: file for path, file in self._files.items() if path in paths}
         return list(paths), errors
 
     def _opened(self, paths: Sequence[str]) -> list[_Opened]:

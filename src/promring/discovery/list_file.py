@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import stat
 import time
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from typing import NamedTuple
 
 from promring.core.pool import pool_of
@@ -59,7 +60,7 @@ class ListFile:
         text, after = self._text()
         if stamp == after and self._stamps.vouches(self._path, stamp, now):
             self._read = _Vouched(stamp, now + TRUST * self._interval_s)
-        if not text.strip():
+        if is_empty(text):
             raise DiscoveryError(f"{self._path}: the file is empty (no targets would be [])")
         self.bytes_read = len(text)
         return self._reader.opened(text, self._path)
@@ -99,6 +100,11 @@ class ListFile:
             if os.fstat(descriptor).st_mtime == written_s:
                 return
         raise DiscoveryError(f"{self._path}: is still being written")
+
+
+def is_empty(text: bytes) -> bool:
+    """Whether there is nothing in it, or only a byte order mark: a file that is not written yet."""
+    return not text.removeprefix(BOM_UTF8).strip() or text in (BOM_UTF16_BE, BOM_UTF16_LE)
 
 
 def _without_waiting(path: str, flags: int) -> int:

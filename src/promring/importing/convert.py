@@ -85,17 +85,15 @@ def scraper_files(found: Converted, layout: Layout) -> tuple[dict[str, File], li
     files: dict[str, File] = {}
     findings: list[Finding] = []
     configuration = found.configuration
-    by_source: dict[int, dict[int, Change]] = {id(source): {} for source in configuration.sources}
-    for judged in found.jobs:
-        if judged.verdict.sharded:
-            change = Change(
-                layout.discovery_of(found.names[judged.job.name], vmagent=configuration.vmagent), frozenset(judged.cut_rules)
-            )
-            by_source[id(judged.job.source)][judged.job.number] = change
     for name, source in {SCRAPERS: configuration.main, **configuration.included}.items():
-        changes = by_source[id(source)]
-        written = rewrite(source, changes)
         there = [judged for judged in found.jobs if judged.job.source is source]
+        changes: dict[int, Change] = {}
+        for judged in there:
+            if judged.verdict.sharded:
+                service, folder = found.names[judged.job.name], str(Path(name).parent)
+                discovery = layout.discovery_of(service, folder=folder, vmagent=configuration.vmagent)
+                changes[judged.job.number] = Change(discovery, frozenset(judged.cut_rules))
+        written = rewrite(source, changes)
         for judged in there:
             if written.whole or judged.job.number in written.written_out:
                 where = "the whole file" if written.whole else "the job"

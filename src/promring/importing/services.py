@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import quote
 
 from promring.importing.edits import quoted
@@ -40,10 +42,14 @@ class Layout:
     http_sd: str = ""
     discovery_url: str = "http://127.0.0.1:9090"
 
-    def discovery_of(self, service: str, *, vmagent: bool = False) -> str:
-        """What finds the targets of a service on a scraper: a key and its value."""
+    def discovery_of(self, service: str, *, folder: str = "", vmagent: bool = False) -> str:
+        """What finds the targets of a service on a scraper: a key and its value. ``folder``: of the file that says it,
+        relative to prometheus.yml. Prometheus looks from there, vmagent from its main file.
+        """
         if not self.http_sd:
-            return f"file_sd_configs: [{{files: [{quoted(f'{self.slices}/{service}.json')}]}}]"
+            there = vmagent or Path(self.slices).is_absolute()
+            slices = self.slices if there else os.path.relpath(self.slices, folder or ".")
+            return f"file_sd_configs: [{{files: [{quoted(f'{slices}/{service}.json')}]}}]"
         url = quoted(f"{self.http_sd}/sd/{quote(service)}/SCRAPER")
         more = "" if vmagent else ", refresh_interval: 1s"
         return f"http_sd_configs: [{{url: {url}{more}}}]"
