@@ -481,6 +481,7 @@ async def test_a_configuration_is_foreseen_with_the_token_only_and_changes_nothi
             ("?without=x:1", "x:1 is not a live scraper"),
             (f"?without={r.nodes[0]}0", f"; did you mean '{r.nodes[0]}'"),
             ("?fleet=node&with=x", "not host:port"),
+            ("?fleet=zzz", "no fleet 'zzz' in this configuration; there is node, files-only"),
         ):
             async with r.session.post(url + query, data=json.dumps(config), headers=token) as response:
                 assert (response.status, said in (await response.json())["error"]) == (400, True), query

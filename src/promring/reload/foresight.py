@@ -56,6 +56,11 @@ def foresee(now: Now, new: Settings, question: Question | None = None) -> dict[s
     """
     before = {s.name: s for s in now.settings.shard_services}
     came_from = origins(now.settings, new, successors(now.settings, new))
+    if question and question.service:
+        there = [fleet.name for fleet in new.every_fleet] + [one.name for one in new.shard_services]
+        if question.service not in there:
+            known = ", ".join(dict.fromkeys(there))
+            raise PromringError(f"no fleet {question.service[:80]!r} in this configuration; there is {known[:200]}")
     found = {}
     for fleet in new.every_fleet:
         names = {service.name for service in fleet.services}
