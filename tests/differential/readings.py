@@ -1,4 +1,4 @@
-"""What promring makes of a list, as what is compared with the makings of others."""
+"""What promring makes of a target list, in the form in which Prometheus' and vmagent's reading of it is compared."""
 
 from __future__ import annotations
 

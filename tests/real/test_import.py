@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -21,8 +22,11 @@ from promring.importing.source import InputError
 from promring.importing.verdicts import Wishes
 from promring.importing.verify import verify
 from promring.model import ConfigError
+from promring.runtime.http_client import new_session, request
+from tests.differential.oracle import Oracle
 from tests.real.conftest import server
 from tests.shapes import SHAPES, Shape
+from tests.waiting import answers, until
 
 pytestmark = pytest.mark.usefixtures("many_watchers")
 
@@ -253,3 +257,33 @@ def test_what_prometheus_says_of_a_secret_is_repeated_without_it(tmp_path: Path,
     assert answer.exit_code == 2
     assert "prometheus.yml:" in answer.output
     assert "cAnArY"[:4] not in answer.output
+
+
+@pytest.mark.parametrize("engine", ["prometheus3", "vmagent"])
+async def test_an_included_file_finds_its_slices_beside_the_main_file(tmp_path: Path, engine: str) -> None:
+    """Where an agent writes them. Prometheus 2.42 includes no files."""
+    program, out = server(engine), tmp_path / "new"
+    jobs = "- job_name: inner\n  static_configs: [{targets: ['h:1']}]\n"
+    inner = jobs if engine == "vmagent" else f"scrape_configs:\n{jobs}"
+    found = converted(tmp_path / "old", "scrape_config_files: [more/*.yml]\n", {"more/a.yml": inner})
+    assert found.configuration.vmagent == (engine == "vmagent")
+    oracle = Oracle(program, out, found.files[SCRAPERS].content.decode())
+    for folder in (out / "promring", out / "more" / "promring"):
+        folder.mkdir(parents=True)
+        (folder / "inner.json").write_text(f'[{{"targets": ["{folder.parent.name}:1"]}}]')
+    (out / "more" / "a.yml").write_bytes(found.files["more/a.yml"].content)
+    await oracle.process.start()
+    try:
+        async with new_session() as session:
+            url, addresses = f"{oracle.url}/api/v1/targets", set[str]()
+
+            async def found_some() -> bool:
+                if await answers(session, url):
+                    listed = json.loads((await request(session, "GET", url, timeout_s=30)).body)["data"]["activeTargets"]
+                    addresses.update(one["discoveredLabels"]["__address__"] for one in listed)
+                return bool(addresses)
+
+            await until(found_some, "a target", 60)
+            assert addresses == {"new:1"}
+    finally:
+        await oracle.process.stop()

@@ -32,7 +32,7 @@ class Consul:
     lags: int = 0
     """So many blocking queries are answered by a server that is behind: a lower index, half of the catalogue."""
     unseen: set[tuple[str, str]] = field(default_factory=set)
-    """Controller and entry: a server that sees the entry's check fail answers this controller."""
+    """Controller and entry: this controller is told that the entry's check fails, whether it does or not."""
     index: int = 100
     entries: dict[str, Entry] = field(default_factory=dict)
     keys: dict[str, Key] = field(default_factory=dict)
@@ -220,7 +220,7 @@ class Consul:
         return [e for e in self.entries.values() if self.fault != "empty" or e.definition["Name"] == SERFS]
 
     def differs_for(self, who: str, names: Collection[str]) -> None:
-        """From now on ``who`` sees the checks of these entries, and only of these, fail that do not."""
+        """From now on ``who`` is told that the checks of these entries fail; what the others are told stays."""
         self.unseen = {(who, name) for name in names}
         self._bump()
 

@@ -97,8 +97,8 @@ async def one_is_drained_and_heirs_get_nothing(fleet: Fleet) -> None:
 
 
 async def one_is_drained_and_heirs_do_not_fetch(fleet: Fleet) -> None:
-    """Where some scrapers fetch their lists, and files are written for all: that its file is there says nothing of one that
-    fetches, and nobody sees what it scrapes.
+    """Files are written for all scrapers, but some fetch their lists instead, cannot, and nobody sees what they scrape. The
+    drained scraper keeps what is to go to these: a written file does not prove that they have it.
     """
     if not fleet.mixed:
         return

@@ -169,8 +169,8 @@ def _gets_no_more(fleet: Fleet, scraper: str, job: str) -> bool:
 
 
 async def leader_sees_some_come_and_go(fleet: Fleet) -> None:
-    """The server that answers it says that they fail, now and then; those that answer the others do not. Nobody misses a
-    scrape, and when all see the same again all give targets to the same scrapers.
+    """Now and then Consul tells the leader, and nobody else, that the checks of some scrapers fail. No target misses a
+    scrape, and when all controllers are told the same again they give targets to the same scrapers.
     """
     consul, scrapers = fleet.world.consul, list(fleet.world.scrapers.values())
     leader, rng = fleet.a_controller(), Random(f"come and go {fleet.seed}")

@@ -195,8 +195,15 @@ async def test_a_file_that_is_gone_and_never_was_a_list_is_forgotten(tmp_path: P
     b.write_text('[{"targets": ["b:1"')
     with pytest.raises(DiscoveryError, match=r"b\.json:1: "):
         await asked.fetch()
+    again = FileSource([str(tmp_path / "*.json")], 60.0)
+    again.remember(pool_of([TargetGroup.of(["a:1", "b:1"])]))
+    with pytest.raises(DiscoveryError, match=r"b\.json:1: "):
+        await again.fetch()
     b.unlink()
     assert await asked.fetch() == pool_of([TargetGroup.of(["a:1"])])
+    with pytest.raises(DiscoveryError, match=r"b\.json: no such file") as caught:
+        await again.fetch()
+    assert caught.value.pool == pool_of([TargetGroup.of(["a:1", "b:1"])]), "the run before had a list of it"
     a.unlink()
     with pytest.raises(DiscoveryError, match=r"a\.json: vanished; reload"):
         await asked.fetch()

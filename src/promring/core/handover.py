@@ -282,15 +282,15 @@ def _ends(
 
 def _first_of_row(held: Held, has: Flags, until: Times, among: Flags, most: int, *, spare: bool) -> Flags:
     """Of those ``among``, for each row the best ``most``; with ``spare`` for each of these without success one more that is
-    not seen to lack it. Better is who has success, then who is not seen to lack it, who has taken it (``has``), who has had
-    it longest. Of those with success the first in the order of scrapers: all controllers choose the same one, whatever they
-    know of the past.
+    not seen to lack the target. Better is a claim with success; among these the first by the scraper's id, which all
+    controllers know alike (``Held.had_since``). Of the others: one that is not seen to lack the target, whose slice was
+    taken (``has``), that began earlier, that ends earlier.
     """
     kept = np.zeros(len(held.rows), dtype=bool)
     chosen = np.flatnonzero(among)
     good = held.success
-    until, since = (np.where(good, 0.0, times) for times in (until, held.since))
-    worst = (held.scrapers, until, since, ~has & ~good, held.lacked, ~good, held.rows)  # the last counts first
+    until = np.where(good, NEVER, until)
+    worst = (held.scrapers, until, held.had_since, ~has & ~good, held.lacked, ~good, held.rows)  # the last counts first
     order = chosen[np.lexsort([one[chosen] for one in worst])]
     ordered = held.rows[order]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]][: len(ordered)])

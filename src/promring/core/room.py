@@ -37,6 +37,13 @@ class Held:
     listed: Flags
     lacked: Flags
 
+    @property
+    def had_since(self) -> Times:
+        """``since``, and minus infinity for all with success. When a claim began each controller knows a little differently;
+        of scrapers with success all controllers must choose the same one.
+        """
+        return np.where(self.success, -NEVER, self.since)
+
 
 def held_by(
     pool: TargetPool,
@@ -72,9 +79,9 @@ def is_short(wanted: Placement, replicas: int) -> bool:
 
 
 def keeping(wanted: Placement, held: Held, replicas: int, most: Loads) -> tuple[Placement, Flags]:
-    """``wanted`` without what was given up, and which of the claims stay although they are no owner's: of several on one
-    target the first scraper with success, then the oldest claim, since a younger one may never have been taken. ``most``:
-    int64, the capacity of each scraper.
+    """``wanted`` without what was given up, and which of the claims stay although they are no owner's. Of several claims on
+    one target the one with success stays, by the id of the scraper; without success the oldest, since a younger one may
+    never have been taken. ``most``: int64, the capacity of each scraper.
     """
     stays = np.zeros(len(held.rows), dtype=bool)
     short = np.flatnonzero(wanted.lacking(replicas).any(axis=1))
@@ -93,11 +100,10 @@ class _Work:
     def __init__(self, wanted: Placement, held: Held, replicas: int, most: Loads) -> None:
         self.owners: Owners = wanted.owners.copy()
         self.claims: dict[int, dict[int, int]] = defaultdict(dict)
-        """By row and scraper: which claim; those with success first, by scraper, then the oldest."""
+        """By row and scraper: which claim. Those with success come first, by the scraper's id, then the oldest."""
         self.lacked: set[tuple[int, int]] = set()
         """Row and scraper, of those that the scraper is seen not to have."""
-        since = np.where(held.success, 0.0, held.since)  # as all controllers know it
-        order = np.lexsort((held.scrapers, since, held.lacked, ~held.success))
+        order = np.lexsort((held.scrapers, held.had_since, held.lacked, ~held.success))
         rows, scrapers, lacked = held.rows[order].tolist(), held.scrapers[order].tolist(), held.lacked[order].tolist()
         for number, row, scraper, lacks in zip(order.tolist(), rows, scrapers, lacked, strict=True):
             self.claims[row][scraper] = number

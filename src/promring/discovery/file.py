@@ -152,11 +152,11 @@ class FileSource:
 
     def _found(self) -> tuple[list[str], list[str]]:
         """The paths to read, and what is wrong with the patterns. A file that vanished is still read, unless it never was a
-        list.
+        list. While a list of the run before is remembered that file may have had a part of it, and is read, too.
         """
         paths: dict[str, None] = {}
         errors = []
-        known = [path for path, file in self._files.items() if file.good]
+        known = [path for path, file in self._files.items() if file.good or self._remembered is not None]
         for pattern in self._patterns:
             try:
                 found = sorted(map(str, matching(Path(pattern))))
