@@ -33,7 +33,7 @@ EMPTY_FIRST = re.compile(r"(\ufeff|---|%YAML [^\n]*|[&!]\S+|#[^\n]*|\s)*\[\s*\]"
 """An empty list in brackets, and what may stand before it."""
 TWO_MARKS = tuple((2 * "\ufeff").encode(encoding) for encoding in ("utf-8", "utf-16-le", "utf-16-be"))
 NOT_SKIPPED = re.compile(
-    "(?<=[]\n\r\x85\u2028])[\\[{]|[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+    "(?<=[]\n\r\x85\u2028]) *[\\[{]|[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
 SIGNS = [*"{}[],::?-\"'\n\n  \t#&*!|>%@\\\r0", "null", "<<", "targets", "labels"]
 PIECES = [one.encode("utf-8", "surrogatepass") for one in (*SIGNS * 4, *WORDS, *HEADS, *TAILS, *ESCAPES, *ODD_NAMES)]
