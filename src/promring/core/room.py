@@ -39,8 +39,8 @@ class Held:
 
     @property
     def had_since(self) -> Times:
-        """``since``, and one and the same time for all with success. When a claim began each controller knows a little differently;
-        of scrapers with success all controllers must choose the same one.
+        """``since``, and one and the same time for all with success. When a claim began each controller knows a little
+        differently; of scrapers with success all controllers must choose the same one.
         """
         return np.where(self.success, NEVER, self.since)
 
