@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from contextlib import AsyncExitStack
 from pathlib import Path
+
+import pytest
 
 from promring.build import Context
 from promring.config.load import loads
 from promring.election.leadership import Leadership
+from promring.reload import left
+from promring.reload.decisions import LeftBehind
 from promring.reload.left import LeftServices
 from promring.running import Built, Running
 from promring.telemetry import log
@@ -52,6 +57,26 @@ async def test_a_disk_that_hangs_does_not_keep_the_fleets_of_a_reload_from_runni
             await LeftServices(tmp_path, log.get(), patience_s=2.0).remember([], [])  # its thread has begun by then
     finally:
         await until(lambda: written(slow), "the reader goes on", 30)
+
+
+async def test_what_a_reload_leaves_behind_while_the_disk_is_searched_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def slow(*_: object) -> list[LeftBehind]:
+        begun.set()
+        assert goes_on.wait(60)
+        return [LeftBehind("older", ["a:1"], 3, ["x"]), LeftBehind("gone", ["a:1"], 7, ["x"])]
+
+    monkeypatch.setattr(left, "remembered", slow)
+    services = left.LeftServices(tmp_path, log.get())
+    search = asyncio.create_task(services.find({}))
+    await until(begun.is_set, "the search has begun", 30)
+    services.after_reload([LeftBehind("gone", ["a:1"], 7, ["y"])], [])
+    goes_on.set()
+    await search
+    assert [(one.service, one.where) for one in services.every] == [("gone", ["y"]), ("older", ["x"])]
 
 
 def written(fifo: Path) -> bool:

@@ -100,14 +100,19 @@ class LeftServices:
 
     async def _find(self, fleets: Mapping[str, Sequence[str]]) -> None:
         configured = [name for names in fleets.values() for name in names]
-        self.every += await in_thread(lambda: remembered(self._folder, configured, self._log))
+        self._add(await in_thread(lambda: remembered(self._folder, configured, self._log)))
         known, new = {one.service for one in self.every}, list[LeftBehind]()
         for behind in self.every:
             self._log.warning("left_behind", service=behind.service, targets=behind.targets, where=",".join(behind.where))
         for orphan in await in_thread(lambda: orphans(self._folder, fleets, self._log)):
             if orphan.service not in known:
                 (new if orphan.live else self.every).append(self._said(orphan))
-        self.every += await in_thread(lambda: remember(self._folder, new, self._log))
+        self._add(await in_thread(lambda: remember(self._folder, new, self._log)))
+
+    def _add(self, found: Sequence[LeftBehind]) -> None:
+        """``found`` on the disk. What a reload took out meanwhile is there already."""
+        known = {one.service for one in self.every}
+        self.every = [*self.every, *(one for one in found if one.service not in known)]
 
     def _said(self, orphan: Orphan) -> LeftBehind:
         scrapers, targets = sorted(orphan.scrapers), sum(orphan.scrapers.values())
