@@ -40,7 +40,7 @@ async def read_facts(
     """The live scrapers, those that are listed, alive or not, and the targets of all services of ``fleet``, now."""
     async with connected(settings.sections) as client:
         members, listed, _ = await _members(fleet.keys, client, settings.sections, log)
-        sources = source_context(settings, config_file, Shared())
+        sources = replace(source_context(settings, config_file, Shared()), once=True)
         parts = {service.name: await _part(service, sources) for service in fleet.services}
     return members, listed, await asyncio.to_thread(FleetPool.of, parts)
 
@@ -60,7 +60,7 @@ class Asked:
 async def ask_each(settings: Settings, fleet: FleetOfServices, config_file: Path, log: Logger) -> list[Asked]:
     """Who scrapes, and every source of every service, each for itself: one without an answer hides no other."""
     async with connected(settings.sections) as client:
-        sources = source_context(settings, config_file, Shared())
+        sources = replace(source_context(settings, config_file, Shared()), once=True)
         found = [await _scrapers(fleet.keys, client, settings.sections, log)]
         for service in fleet.services:
             found += [await _source(service.name, name, source) for name, source in build_sources(service, sources).items()]

@@ -13,12 +13,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from promring.config.document import KeyPath
 from promring.config.kinds import Problem
 from promring.config.node import Node
-from promring.config.settings import Settings
+from promring.config.settings import FleetKeys, Settings
+from promring.discovery import SourceSettings
+from promring.runtime.address import UNSPECIFIED, is_unspecified
+from promring.runtime.text import counted
 
 TRIAL_S = 20.0
 """For all of it; what there is no time for is a problem, too."""
+OFTEN_S = 0.1
+"""A source that is asked more often than that is hardly meant."""
 
 
 def problems(
@@ -48,13 +54,40 @@ def warnings(settings: Settings) -> Iterator[Problem]:
     for i, fleet in enumerate(settings.fleets):
         for path, what in fleet.scrapers.doubts():
             yield ("fleets", i, "scrapers", fleet.scrapers.kind, *path), what
+        yield from _of_few_scrapers(("fleets", i), fleet)
     for i, service in enumerate(settings.shard_services):
         if settings.keys_at(i)[0] == "shard_services":
             for path, what in service.scrapers.doubts():
                 yield ("shard_services", i, "scrapers", service.scrapers.kind, *path), what
+            yield from _of_few_scrapers(("shard_services", i), service)
+        listed, copies = len(service.listed), service.placement.replication_factor
+        if service.scrapers.lists_all and copies > listed:
+            path = ("shard_services", i, "placement", "replication_factor")
+            yield path, f"only {counted(listed, 'scraper')} listed: a target is on that many at most"
         for j, targets in enumerate(service.targets):
             for path, what in targets.doubts():
                 yield ("shard_services", i, "targets", j, targets.kind, *path), what
+            yield from _asked_often(("shard_services", i, "targets", j, targets.kind), targets)
         for j, delivery in enumerate(service.delivery):
             for path, what in delivery.doubts():
                 yield (*settings.keys_at(i), "delivery", j, delivery.kind, *path), what
+
+
+def _of_few_scrapers(at: KeyPath, keys: FleetKeys) -> Iterator[Problem]:
+    """What asks for more of the scrapers that the configuration lists than they are."""
+    wait, listed = keys.wait_for, len(keys.listed)
+    if keys.scrapers.lists_all and wait is not None and wait.scrapers > listed:
+        what = f"only {counted(listed, 'scraper')} listed: each cold start lasts {wait.at_most:g} s (at_most)"
+        yield (*at, "wait_for", "scrapers"), what
+    for i, node in enumerate(keys.listed):
+        if is_unspecified(node.host):
+            yield (*at, "scrapers", keys.scrapers.kind, *keys.scrapers.listed_at, i), UNSPECIFIED
+
+
+def _asked_often(at: KeyPath, targets: SourceSettings) -> Iterator[Problem]:
+    """``5ms`` may be meant to be ``5m``."""
+    blocks = [((i,), part) for i, part in enumerate(targets.parts)] if targets.joins else [((), targets)]
+    for path, one in blocks:
+        for key in ("interval", "refresh_interval"):
+            if (every_s := getattr(one, key, OFTEN_S)) < OFTEN_S:
+                yield (*at, *path, key), f"asks every {every_s * 1000:g}ms: ms are milliseconds, m are minutes"

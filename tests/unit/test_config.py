@@ -167,10 +167,11 @@ def test_each_error_names_line_and_key(text: str, expected: str) -> None:
     assert any(line.startswith(expected) for line in found), found
 
 
-def test_a_file_that_is_no_utf8_is_refused_where_it_is_not() -> None:
+@pytest.mark.parametrize("text", ["# é", "# é\n", "# éde\n"])
+def test_a_file_that_is_no_utf8_is_refused_where_it_is_not(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        loads((GOOD + "# é\n").encode("latin-1"), name="x.yml")
-    assert caught.value.problems == ["x.yml:10: no text: incomplete UTF-8 octet sequence; save the file as UTF-8"]
+        loads((GOOD + text).encode("latin-1"), name="x.yml")
+    assert caught.value.problems == ["x.yml:10: the byte 0xE9 is no UTF-8: save the file as UTF-8"]
 
 
 def test_a_service_without_a_name_lacks_its_name_alone() -> None:

@@ -36,6 +36,11 @@ FILE = "{file: {files: [t/*.json]}}"
         ("10.0.0.1:9090", "${SCRAPER}", 4, "a text with { or } needs quotes around it"),
         ("{http_sd: {}}", "{file: {path: 'o/{job}.json'}}", 5, "unknown {job}; there is {fleet} {host} {port} {scraper}"),
         ("10.0.0.1:9090", "prometheus-1", 4, "nodes[0]: 'prometheus-1' is not host:port"),
+        ("nodes: [", "path: -/ready, nodes: [", 4, "path: '-/ready' must begin with / and have no space"),
+        ("fleet: main", "<<: {fleet: main}", 8, "<<: unknown key; merge keys are not read: write the keys out"),
+        ("fleet: main", "relabel_configs: []", 8, "relabel_configs: unknown key; it stays in the job on the scrapers"),
+        ("fleet: main", "dns_sd_configs: []", 8, "unknown key; it stands under targets: [{dns_sd_configs: ...}]"),
+        (FILE, "{dns: {names: [a b]}}", 9, "names[0]: 'a b' is no name: there is a space in it"),
         ("nodes: [", "interval: 5, nodes: [", 4, "interval: 5 is not a duration such as 500ms, 5s or 1m"),
     ],
 )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import glob
+import io
 from pathlib import Path
 
 import pytest
 
+from promring.core.pool import pool_of
 from promring.discovery.file import FileSource
 from promring.discovery.globs import escaped, matching, may_match
-from promring.model import DiscoveryError
+from promring.model import DiscoveryError, TargetGroup
 from tests.hostile.test_own_trouble import no_descriptors
 
 ONE = '[{"targets": ["t1:9100"]}]'
@@ -82,3 +84,44 @@ async def test_without_a_descriptor_no_file_is_said_to_be_absent(tmp_path: Path)
     with no_descriptors(), pytest.raises(DiscoveryError, match=r"\*\.json: Too many open files"):
         await fresh.fetch()
     assert len(await fresh.fetch()) == 1
+
+
+async def test_a_pattern_that_matches_nothing_is_awaited_and_then_means_nothing(tmp_path: Path, said: io.StringIO) -> None:
+    """As with Prometheus; else the source would fail for ever, and the guard believes no list of one that fails."""
+    a, b = tmp_path / "a.json", tmp_path / "b.yml"
+    a.write_text(ONE)
+    patterns = [f"{tmp_path}/*.json", f"{tmp_path}/*.yml"]
+    with pytest.raises(DiscoveryError, match=r"\*\.yml: no such file$") as caught:
+        await FileSource(patterns, 60.0).fetch()
+    assert caught.value.pool is None, "a file that is written a moment after the start has its time"
+    source = FileSource(patterns, 60.0, patience_s=0.0)
+    assert len(await source.fetch()) == len(await source.fetch()) == 1
+    assert said.getvalue().count("discovery_pattern_unmatched") == 1
+    b.write_text("- targets: [b:1, c:1]")
+    assert len(await source.fetch()) == 3
+    b.unlink()
+    with pytest.raises(DiscoveryError, match=r"b\.yml: vanished") as caught:
+        await source.fetch()
+    assert len(caught.value.pool or ()) == 3, "a file that was there is no pattern that matches nothing"
+    a.unlink()
+    with pytest.raises(DiscoveryError, match=r"\.json: no such file; .*\.yml: no such file"):
+        await FileSource(patterns, 60.0, patience_s=0.0).fetch()
+
+
+async def test_a_pattern_that_matches_nothing_is_awaited_while_something_remembered_is_missing(tmp_path: Path) -> None:
+    """A file server that is not mounted yet, a file that went while promring was not there."""
+    a, b = tmp_path / "a.json", tmp_path / "b.yml"
+    a.write_text(ONE)
+    patterns = [f"{tmp_path}/*.json", f"{tmp_path}/*.yml"]
+    source = FileSource(patterns, 60.0, patience_s=0.0)
+    source.remember(pool_of([TargetGroup.of(["t1:9100", "b:1"])]))
+    for _ in range(2):
+        with pytest.raises(DiscoveryError, match=r"\*\.yml: no such file") as caught:
+            await source.fetch()
+        assert (len(caught.value.pool or ()), caught.value.remembered) == (2, True)
+    b.write_text("- targets: [b:1]")
+    assert len(await source.fetch()) == 2
+    b.unlink()
+    again = FileSource(patterns, 60.0, patience_s=0.0)
+    again.remember(pool_of([TargetGroup.of(["t1:9100"])]))
+    assert len(await again.fetch()) == 1, "nothing that is remembered is missing"

@@ -78,6 +78,47 @@ def test_a_glob_that_matches_nothing_is_valid_and_said(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("old", "new", "line", "said"),
+    [
+        ("10.0.0.1:9090", "'[::]:9090'", 4, "scrapers.probe.nodes[0]: warning: is an address to listen on, not to ask"),
+        (
+            "targets:",
+            "wait_for: {scrapers: 2}\n    targets:",
+            5,
+            "wait_for.scrapers: warning: only 1 scraper listed: each cold start lasts 60 s",
+        ),
+        (
+            "targets:",
+            "placement: {replication_factor: 2}\n    targets:",
+            5,
+            "placement.replication_factor: warning: only 1 scraper listed: a target is on that many at most",
+        ),
+        (FILES, FILES[:-1] + ", refresh_interval: 5ms}", 6, "file.refresh_interval: warning: asks every 5ms: ms are mill"),
+        (FILES, "file_sd_configs: [{files: [targets/*.json], refresh_interval: 5ms}]", 6, "_configs[0].refresh_interval: w"),
+    ],
+)
+def test_what_is_hardly_meant_is_said(folder: Path, old: str, new: str, line: int, said: str) -> None:
+    text = SERVICE % (FILES, OUT)
+    assert text.count(old) == 1
+    (folder / "x.yml").write_text(text.replace(old, new))
+    result = CliRunner().invoke(main, ["check", str(folder / "x.yml")])
+    warning, valid = result.output.splitlines()
+    assert result.exit_code == 0
+    assert valid.endswith("valid, 1 shard service: node")
+    assert warning.startswith(f"{folder}/x.yml:{line}: "), warning
+    assert said in warning
+
+
+def test_an_address_to_listen_on_is_said_in_a_list_of_scrapers_too(folder: Path) -> None:
+    (folder / "s.json").write_text('["a:1", "0.0.0.0:9090"]')
+    (folder / "x.yml").write_text(
+        (SERVICE % (FILES, OUT)).replace("probe: {nodes: [10.0.0.1:9090]}", "file: {path: s.json}")
+    )
+    result = CliRunner().invoke(main, ["check", str(folder / "x.yml")])
+    assert (result.exit_code, f"{folder}/s.json: 0.0.0.0:9090 is an address to listen on" in result.output) == (0, True)
+
+
+@pytest.mark.parametrize(
     ("callable", "why"),
     [
         ("absent:targets", "ModuleNotFoundError: No module named 'absent'"),

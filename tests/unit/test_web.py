@@ -213,6 +213,13 @@ async def test_what_is_not_known_is_503_and_what_is_not_there_404(tmp_path: Path
             status, _, body = await r.get(path)
             assert status == 404, path
             assert json.loads(body)["errorType"] == "not_found"
+        for path, plain in (("//sd/node/x:1", "/sd/node/x:1"), ("/api/v1/status/", "/api/v1/status")):
+            status, _, body = await r.get(path)
+            there = f"there is nothing at {path!r}; without a slash too many it is {plain!r}"
+            assert (status, json.loads(body)["error"]) == (404, there)
+        for query in ("limit=-1", "since=x", f"since={10**18}"):
+            status, _, body = await r.get(f"/api/v1/events?{query}")
+            assert (status, "is not a whole number of at most 18 digits" in json.loads(body)["error"]) == (400, True)
         assert (await r.get("/-/healthy"))[0] == 200
 
 

@@ -8,6 +8,7 @@ and each event gives the interpreter back, so a thread that reads does not hold 
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -85,17 +86,22 @@ def read_yaml(text: bytes | str, is_text: Callable[[KeyPath], bool] = lambda _: 
     also without quotes: a number, ``true``; nothing at all is an empty one.
     """
     try:
+        if isinstance(text, bytes) and not text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            text.decode()  # libyaml names a character that may be the one behind
         return _Builder(yaml.parse(text, Loader=_Parser), is_text).document()
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise YamlProblem(line, f"{error.problem or error.context}{_cause(text, line)}") from error
+        raise YamlProblem(line, f"{error.problem or error.context}{cause(text, line)}") from error
     except yaml.reader.ReaderError as error:
         raise YamlProblem(_line_at(text, error.position), _unreadable(error)) from error
+    except UnicodeDecodeError as error:
+        byte = f"the byte 0x{error.object[error.start]:02X} is no UTF-8"
+        raise YamlProblem(_line_at(text, error.start), f"{byte}: save the file as UTF-8") from error
     except (yaml.YAMLError, UnicodeError, ValueError, OverflowError) as error:
         raise YamlProblem(1, " ".join(str(error).split())) from error
 
 
-def _cause(text: bytes | str, line: int) -> str:
+def cause(text: bytes | str, line: int) -> str:
     """What is mostly wrong with a line that YAML cannot read; repeats nothing of it."""
     if len(text) > _CAUSE_CHARACTERS_MAX:
         return ""

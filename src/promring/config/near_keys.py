@@ -10,12 +10,16 @@ from promring.config.settings import ShardService
 from promring.config.values import Model
 from promring.delivery import kinds as delivery
 from promring.discovery import kinds as discovery
+from promring.discovery.pasted_keys import ON_SCRAPERS, PASTED, SUFFIX
 from promring.election import kinds as election
 from promring.loads import kinds as loads
 from promring.membership import kinds as membership
 from promring.runtime.near import meant
 
 _OF_PROMETHEUS = "scrape_configs"
+_MERGE = "<<"
+_DEPTH_OF_SERVICE = 3
+"""Of the path of one of its keys."""
 
 
 def meant_by(path: KeyPath, document: object) -> str:
@@ -26,6 +30,13 @@ def meant_by(path: KeyPath, document: object) -> str:
         return "; this is a configuration of Prometheus, which `promring import` turns into one of promring"
     if _is_of_services(path):
         return "; it is a key of a shard service, not of a fleet"
+    if path[-1] == _MERGE:
+        return "; merge keys are not read: write the keys out"
+    if path[0] == "shard_services" and len(path) == _DEPTH_OF_SERVICE:
+        if path[-1] in ON_SCRAPERS:
+            return "; it stays in the job on the scrapers"
+        if str(path[-1]).endswith(SUFFIX) or path[-1] in PASTED:
+            return f"; it stands under targets: [{{{path[-1]}: ...}}]"
     beside = document
     for part in path[:-1]:
         try:

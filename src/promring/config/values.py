@@ -68,6 +68,12 @@ def _absolute(path: object, info: ValidationInfo) -> Path:
     return Path(base_folder(info), path)
 
 
+def _http_path(text: str) -> str:
+    if not re.fullmatch(r"/\S*", text):
+        raise ValueError(f"{shown(text)!r} must begin with / and have no space")
+    return text
+
+
 def _size(text: object, info: ValidationInfo) -> int:
     """In a file a size has its unit; a number in code is bytes."""
     if info.context is None and isinstance(text, int) and not isinstance(text, bool):
@@ -121,7 +127,7 @@ HttpUrl = Annotated[SecretUrl, PlainValidator(_http_url), WithJsonSchema({"title
 UserName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")]
 """On a scraper's machine."""
 Port = Annotated[int, Field(ge=1, le=65535)]
-HttpPath = Annotated[str, Field(pattern=r"^/[^\s]*$")]
+HttpPath = Annotated[str, AfterValidator(_http_path), WithJsonSchema({"type": "string", "pattern": r"^/[^\s]*$"})]
 LabelName = Annotated[str, Field(min_length=1, max_length=512)]
 """Prometheus 3 takes any UTF-8 name."""
 

@@ -40,6 +40,8 @@ def _type(text: str) -> str:
 
 def _dns_name(text: str) -> str:
     query(text, "A", edns=False)
+    if any(map(str.isspace, text)):
+        raise ValueError(f"{text!r} is no name: there is a space in it")
     return text
 
 

@@ -8,6 +8,9 @@ A file that was never read since the start has no last good list. Until every fi
 this one left (``remember``) stays beside what can be read, so that nothing of a bad file goes. Without such a list the first
 answer waits ``patience_s`` for every file and pattern, and is then made of those that can be read.
 
+A pattern that no file ever matched is awaited for ``patience_s``, too. After that it matches nothing, as with Prometheus:
+unless something that is remembered is missing, or no file is there at all.
+
 Only what changed is read: each file twice, and all of them once in ``interval_s`` (``list_file``).
 """
 
@@ -32,6 +35,7 @@ from promring.discovery.looking import Looking
 from promring.discovery.stamps import Stamps
 from promring.model import DiscoveryError, TargetPool
 from promring.runtime.threads import computed, consume_error, in_thread
+from promring.telemetry import log
 
 if TYPE_CHECKING:
     from promring.discovery import groups  # which needs numpy: the settings need none of it
@@ -65,7 +69,8 @@ class FileTargets(SourceSettings):
         return next((("files", i) for i, pattern in enumerate(self.files) if may_match(pattern, path)), None)
 
     def source(self, context: SourceContext) -> FileSource:
-        return FileSource(self.files, self.refresh_interval, rules=ListRules(self.trusted, context.legacy_names))
+        rules = ListRules(self.trusted, context.legacy_names)
+        return FileSource(self.files, self.refresh_interval, rules=rules, patience_s=0.0 if context.once else PATIENCE_S)
 
     def doubts(self) -> Iterator[Problem]:
         for i, pattern in enumerate(self.files):
@@ -83,6 +88,14 @@ class _Opened(NamedTuple):
 
     file: ListFile
     found: TargetPool | groups.Compute | str
+
+
+class _Found(NamedTuple):
+    """The paths to read, what is wrong with patterns, and those that no file matches, nor one that was read."""
+
+    paths: list[str]
+    errors: list[str]
+    absent: list[str]
 
 
 class FileSource:
@@ -106,6 +119,8 @@ class FileSource:
         self._complete = False
         """Whether every file was read since the start."""
         self._first_read_at: float | None = None
+        self._absent: Sequence[str] = ()
+        """The patterns that no file matches, of those that were said."""
         self._whole: tuple[list[TargetPool], TargetPool] | None = None
         self._reading: asyncio.Future[TargetPool] | None = None
 
@@ -128,16 +143,16 @@ class FileSource:
         at once: files that have not changed take one thread, the others two.
         """
 
-        def begin() -> tuple[list[str], list[str], list[_Opened]]:
-            paths, errors = self._found()
-            return paths, errors, self._opened(paths)
+        def begin() -> tuple[_Found, list[_Opened]]:
+            found = self._found()
+            return found, self._opened(found.paths)
 
-        paths, errors, opened = await in_thread(begin)
+        (paths, errors, absent), opened = await in_thread(begin)
         lists: list[TargetPool] = []
 
         def go_on() -> TargetPool | DiscoveryError | None:
             lists.extend(self._computed(opened, errors))
-            return self._answer(lists, errors) if len(lists) == len(paths) else None
+            return self._answer(lists, errors, absent) if len(lists) == len(paths) else None
 
         while (answer := await computed(go_on, beside=not self._is_known(opened, len(paths)))) is None:
             opened = await in_thread(partial(self._opened, paths[len(lists) :]))
@@ -150,12 +165,12 @@ class FileSource:
         known = self._whole[0] if self._whole is not None else ()
         return len(opened) == files == len(known) and all(map(operator.is_, (one.found for one in opened), known))
 
-    def _found(self) -> tuple[list[str], list[str]]:
-        """The paths to read, and what is wrong with the patterns. A file that vanished is still read, unless it never was a
-        list. While a list of the run before is remembered that file may have had a part of it, and is read, too.
+    def _found(self) -> _Found:
+        """A file that vanished is still read, unless it never was a list. While a list of the run before is remembered that
+        file may have had a part of it, and is read, too.
         """
         paths: dict[str, None] = {}
-        errors = []
+        errors, absent = [], []
         known = [path for path, file in self._files.items() if file.good or self._remembered is not None]
         for pattern in self._patterns:
             try:
@@ -165,10 +180,10 @@ class FileSource:
                 continue
             paths |= dict.fromkeys(found)
             if not found and not any(may_match(pattern, path) for path in known):
-                errors.append(f"{pattern}: no such file")
+                absent.append(pattern)
         paths |= dict.fromkeys(known)
         self._files = {path: file for path, file in self._files.items() if path in paths}
-        return list(paths), errors
+        return _Found(list(paths), errors, absent)
 
     def _opened(self, paths: Sequence[str]) -> list[_Opened]:
         """The first of these files, as many as ``OPEN_BYTES`` hold."""
@@ -199,26 +214,44 @@ class FileSource:
                 errors.append(str(error))
         return [file.last for file, _ in opened]
 
-    def _answer(self, lists: list[TargetPool], errors: Sequence[str]) -> TargetPool | DiscoveryError:
-        if not errors:
+    def _answer(self, lists: list[TargetPool], errors: Sequence[str], absent: Sequence[str]) -> TargetPool | DiscoveryError:
+        if not errors and (not absent or self._complete or self._awaited_enough(lists)):
             self._complete, self._remembered = True, None
+            self._say_absent(absent)
             return self._join(lists)
-        said = "; ".join(errors)
+        said = "; ".join([*(f"{pattern}: no such file" for pattern in absent if not self._complete), *errors])
         if self._complete:
             return DiscoveryError(said, self._join(lists))
         return DiscoveryError(said, self._without_a_part(lists), remembered=self._remembered is not None)
 
     def _without_a_part(self, lists: list[TargetPool]) -> TargetPool | None:
         """What to go on with while some file was never read: what is remembered goes on beside what can be read."""
-        now = time.monotonic()
-        self._first_read_at = self._first_read_at if self._first_read_at is not None else now
+        waited = self._waited()
         if not any(file.good for file in self._files.values()):
             return None
         if self._remembered is not None:
             return self._join([*lists, self._remembered], ranked=True)
-        if now < self._first_read_at + self._patience_s or not any(map(len, lists)):
-            return None
-        return self._join(lists)
+        return self._join(lists) if waited and any(map(len, lists)) else None
+
+    def _waited(self) -> bool:
+        """Whether ``patience_s`` has passed since the first call."""
+        now = time.monotonic()
+        self._first_read_at = self._first_read_at if self._first_read_at is not None else now
+        return now >= self._first_read_at + self._patience_s
+
+    def _awaited_enough(self, lists: list[TargetPool]) -> bool:
+        """Whether patterns that no file matches mean nothing: all that is remembered is in ``lists``."""
+        if not self._waited() or not lists:
+            return False
+        if self._remembered is None:
+            return True
+        return len(self._join([*lists, self._remembered], ranked=True)) == len(self._join(lists))
+
+    def _say_absent(self, absent: Sequence[str]) -> None:
+        """Once while they are the same."""
+        if new := [pattern for pattern in absent if pattern not in self._absent]:
+            log.get().warning("discovery_pattern_unmatched", patterns=", ".join(new))
+        self._absent = absent
 
     def _join(self, lists: list[TargetPool], *, ranked: bool = False) -> TargetPool:
         """One list of all; the same object while the parts are. ``ranked``: the last one only adds what the others lack."""

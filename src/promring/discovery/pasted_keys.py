@@ -27,12 +27,18 @@ PASTED: Mapping[str, str] = {
     "http_sd_configs": "HttpSdConfigs",
     _STATIC: "StaticConfigs",
 }
-_ON_SCRAPERS = frozenset(("job_name", "relabel_configs", "metric_relabel_configs", "scheme", "metrics_path", "params"))
+ON_SCRAPERS = frozenset(
+    (
+        *("job_name", "relabel_configs", "metric_relabel_configs", "scheme", "metrics_path", "params", "honor_labels"),
+        *("honor_timestamps", "scrape_interval", "scrape_timeout", "sample_limit", "target_limit", "body_size_limit"),
+    )
+)
+"""Keys of a job that say how it scrapes."""
 
 
 def hint(key: str) -> str:
     """What to do with a key of Prometheus that promring does not have; mostly empty."""
-    if key in _ON_SCRAPERS:
+    if key in ON_SCRAPERS:
         return f"{key}: this stays in the job on the scrapers; targets has its discovery only"
     if not key.endswith(SUFFIX) or key in PASTED:
         return ""

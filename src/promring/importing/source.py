@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from promring.config.document import cause
 from promring.discovery.go_yaml import NULLS, StandIns
 from promring.model import PromringError
 from promring.runtime.regular import read_once
@@ -133,7 +134,7 @@ def parse_source(content: bytes, path: Path, name: str) -> Source:
         root = _repaired(StandIns(text.encode()))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise InputError([f"{name}:{line}: {error.problem or error.context}"]) from None
+        raise InputError([f"{name}:{line}: {error.problem or error.context}{cause(text, line)}"]) from None
     except (yaml.YAMLError, ValueError) as error:
         raise InputError([f"{name}:1: {' '.join(str(error).split())}"]) from None
     except RecursionError:

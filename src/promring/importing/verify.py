@@ -187,7 +187,7 @@ class _Differential:
         if settings is None:
             return {}
         jobs = {found.names[judged.job.name]: judged.job for judged in wanted if judged.verdict.sharded}
-        context = source_context(settings, self.folder / PROMRING, Shared())
+        context = replace(source_context(settings, self.folder / PROMRING, Shared()), once=True)
         return {
             service.name: await self._pool(service, context, jobs[service.name])
             for service in settings.shard_services

@@ -27,6 +27,7 @@ from promring.membership.listing import Heard, ListedMembership
 from promring.membership.probing import ProbeKeys
 from promring.model import Members, PromringError, Scraper, join_host_port
 from promring.runtime import regular
+from promring.runtime.address import UNSPECIFIED, is_unspecified
 from promring.runtime.threads import BusyError, Single
 
 LOOK_S = 0.25
@@ -60,7 +61,8 @@ class FileScrapers(ScraperSettings):
 
     def doubts(self) -> Iterator[Problem]:
         try:
-            read_list(_read(Path(self.path)), Path(self.path), _by_address)
+            listed = read_list(_read(Path(self.path)), Path(self.path), _by_address)
+            yield from ((("path",), f"{self.path}: {one.id} {UNSPECIFIED}") for one in listed if is_unspecified(one.host))
         except ListError as error:
             yield ("path",), str(error)
 

@@ -18,6 +18,7 @@ PORT_MAX = 65535
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _SHOWN_MOST = 60
+UNSPECIFIED = "is an address to listen on, not to ask: write the one where the scraper is"
 
 
 def parse_host_port(text: object) -> tuple[str, int]:
@@ -45,6 +46,11 @@ def canonical_id(text: str) -> str:
         return canonical_host(text)
     except ValueError:
         return text
+
+
+def is_unspecified(host: str) -> bool:
+    """Whether ``host``, as ``canonical_host`` gives it, is ``0.0.0.0`` or ``::``: to listen on, not to ask."""
+    return host in ("0.0.0.0", "::")  # noqa: S104  compared
 
 
 def canonical_host(text: str) -> str:

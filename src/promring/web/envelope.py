@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
@@ -11,6 +12,8 @@ from promring.runtime.text import clean_all
 from promring.web.answers.base import Answer, Failure, Success
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+DIGITS_MOST = 18
+_SHOWN_MOST = 200
 _encoder = msgspec.json.Encoder(order="deterministic")
 
 
@@ -34,8 +37,8 @@ def failure(status: int, kind: str, text: str) -> web.Response:
 def number(request: web.Request, name: str, default: int) -> int:
     """A parameter of the query that counts something."""
     text = request.query.get(name, str(default))
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise ApiError(400, "bad_data", f"{name}: {text[:20]!r} is not a number")
+    if not text.isascii() or not text.isdigit() or len(text) > DIGITS_MOST:
+        raise ApiError(400, "bad_data", f"{name}: {text[:20]!r} is not a whole number of at most {DIGITS_MOST} digits")
     return int(text)
 
 
@@ -61,10 +64,17 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return response
     except web.HTTPException as error:
         kind = {404: "not_found", 405: "bad_method"}.get(error.status, "bad_request")
-        response = failure(error.status, kind, error.reason)
+        response = failure(error.status, kind, _not_there(request) if error.status == 404 else error.reason)
         if "Allow" in error.headers:
             response.headers["Allow"] = error.headers["Allow"]
         return response
+
+
+def _not_there(request: web.Request) -> str:
+    """Of a path that is none: what may be wrong with it."""
+    plain = re.sub("/{2,}", "/", request.path).rstrip("/") or "/"
+    hint = "" if plain == request.path else f"; without a slash too many it is {plain[:_SHOWN_MOST]!r}"
+    return f"there is nothing at {request.path[:_SHOWN_MOST]!r}{hint}"
 
 
 async def expected(request: web.Request) -> web.Response | None:
