@@ -173,7 +173,7 @@ class Fleet:
             departing=self.reconciler.departures.remembered,
             members_at=facts.members.good_at,
             catalogue=self.facts.listed,
-            unlooked=self.reconciler.moves.takeover.pending,
+            unlooked=self.reconciler.moves.unlooked,
             services={
                 name: replace(one, sources_at=times.get(name, one.sources_at)) for name, one in memory.services.items()
             },

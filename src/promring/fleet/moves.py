@@ -10,8 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from promring.core.claims import Claims, Departed, Taken, with_seen
+from promring.core.coverage import Seen
 from promring.core.difference import compare
 from promring.core.evidence import Evidence, Handover
 from promring.core.handover import owned_now, schedule, waiting_for, without_room
@@ -26,6 +28,7 @@ from promring.core.trials import Trial
 from promring.fleet.deliveries import RETRY_FIRST_S
 from promring.fleet.dispatcher import Dispatcher
 from promring.fleet.facts import FactBoard
+from promring.fleet.held_back import TAKING_S, HeldBack
 from promring.fleet.slicing import InForce, Slices, slices_of
 from promring.fleet.state import Memory
 from promring.fleet.takeover import TakeOver
@@ -54,6 +57,15 @@ class Step:
     trials: Mapping[int, Trial]
     failing: Failing
     looked: bool
+    let_go: Collection[Pair]
+    """Those that were held back until now."""
+
+
+class Look(NamedTuple):
+    """``seen``: what scrapers have, by id. ``taken``: what each may have taken of us, by service and id."""
+
+    seen: Mapping[str, Seen]
+    taken: Mapping[Pair, Taken]
 
 
 class Barred:
@@ -77,6 +89,8 @@ class Moves:
     def __init__(self, handover: Handover, facts: FactBoard, dispatcher: Dispatcher, *, needs_look: bool) -> None:
         self.handover = handover
         self.takeover = TakeOver(needed=needs_look)
+        self.held_back = HeldBack()
+        self._knew_nothing = needs_look and handover.overlap_s > 0
         self.placement: Placement | None = None
         """Who owns what, of all services, room considered."""
         self.before: Placement | None = None
@@ -114,12 +128,27 @@ class Moves:
         self.takeover.may_act()
         silent = any(s.id in self._facts.silent for s in placed.scrapers)
         looked = self.takeover.has_looked(self._facts.looked_at, can_look=self.handover.confirm, silent=silent)
+        let_go = self.held_back.ended(self._shown, time.monotonic())
         tries = opinions.trials != self.tried or self._barred.canaries is not self._carried
-        if not (placed is not known or memory.claims.held or tries or looked):
+        if not (placed is not known or memory.claims.held or tries or looked or let_go):
             return None
         evidence = self._evidence()  # here: scrapers come for slices while the thread works
-        had = self.takeover.all_taken(self._dispatcher.given) if looked else None
-        return await computed(lambda: self._step(placed, known, most, opinions, memory, evidence, had))
+        look = self._look(evidence, let_go, looked=looked)
+        step = await computed(lambda: self._step(placed, known, most, opinions, memory, evidence, look))
+        return replace(step, looked=looked, let_go=let_go)
+
+    @property
+    def _shown(self) -> Collection[Pair]:
+        """Services and scrapers that answer, and of which something was seen."""
+        return {pair for pair in self._facts.intervals if pair[1] not in self._facts.silent}
+
+    def _look(self, evidence: Evidence, let_go: Collection[Pair], *, looked: bool) -> Look | None:
+        """What counts as given although nobody here gave it: after a look at all, or at those who were held back."""
+        late = {name for service, name in let_go if (service, name) in self._shown}
+        if not looked and not late:
+            return None
+        seen = evidence.seen if looked else {name: one for name, one in evidence.seen.items() if name in late}
+        return Look(seen, self.takeover.all_taken(self._dispatcher.given))
 
     def _evidence(self) -> Evidence:
         facts, dispatcher = self._facts, self._dispatcher
@@ -133,13 +162,13 @@ class Moves:
         opinions: SecondOpinions,
         memory: Memory,
         evidence: Evidence,
-        had: Mapping[Pair, Taken] | None,
+        look: Look | None,
     ) -> Step:
-        """``had``: after a look at all of them, what each may have taken; None: there was none, or none was needed."""
+        """``look``: None: there was none, or none was needed."""
         wanted = opinions.applied(placed, most, self._barred.canaries)
         live, now = {s.id for s in placed.scrapers}, time.monotonic()
         before = memory.departed.back(memory.claims, live, now)
-        claims, holders = self._schedule(wanted, most, placed, before, evidence, had)
+        claims, holders = self._schedule(wanted, most, placed, before, evidence, look)
         in_force = InForce.of(holders)
         return Step(
             placed,
@@ -153,7 +182,8 @@ class Moves:
             memory.departed.and_then(before, live, now),
             opinions.trials,
             self._failing,
-            had is not None,
+            looked=False,
+            let_go=(),
         )
 
     def _schedule(
@@ -163,13 +193,13 @@ class Moves:
         placed: Placement,
         before: Claims,
         evidence: Evidence,
-        had: Mapping[Pair, Taken] | None,
+        look: Look | None,
     ) -> tuple[Claims, Placement]:
         """Who has what in its slice: the owners, and those who hold on to what they had ``before`` until the owners scrape
-        it. After a look (``had``) that is also what another leader gave them.
+        it. After a ``look`` that is also what another leader gave them.
         """
-        if had is not None:
-            before = with_seen(before, evidence.seen, placed.pool, evidence.intervals.keys(), had)
+        if look is not None:
+            before = with_seen(before, look.seen, placed.pool, evidence.intervals.keys(), look.taken)
         replicas = placed.owners.shape[1]
         return schedule(wanted, before, evidence, self.handover, time.monotonic(), replicas=replicas, capacities=most)
 
@@ -180,13 +210,24 @@ class Moves:
         self.in_force = step.in_force.or_same(self.in_force)
         self.waiting, self.no_room = set(step.waiting), step.no_room
         self.tried, self.failing, self._carried = step.trials, step.failing, self._barred.canaries
+        self.held_back.end(step.let_go)
         if step.looked:
             self.takeover.done()
+            if self._knew_nothing:
+                until = time.monotonic() + TAKING_S + self._evidence().overlap_s(self.handover, "", "")
+                live = {s.id for s in step.placed.scrapers}
+                self.held_back.begin(self._dispatcher.couriers.keys(), live, self._shown, until)
+            self._knew_nothing = False
 
     def noted(self, memory: Memory) -> Memory:
         """``memory``, and whether it is still to be looked what the scrapers have."""
-        same = memory.unlooked == self.takeover.pending
-        return memory if same else replace(memory, unlooked=self.takeover.pending)
+        unlooked = self.unlooked
+        return memory if memory.unlooked == unlooked else replace(memory, unlooked=unlooked)
+
+    @property
+    def unlooked(self) -> bool:
+        """Whether it is still to be looked what some scraper has."""
+        return self.takeover.pending or bool(self.held_back.until)
 
     def held(self) -> None:
         """Nothing may be changed now."""
@@ -198,6 +239,7 @@ class Moves:
         self.waiting |= set(emptied)
         if self.takeover.pending:
             self.waiting |= {s.id for s in live}
+        self.waiting |= {name for _, name in self.held_back.until}
         if self.waiting and self.handover.confirm:
             self._facts.ask_for_look()
 
@@ -214,6 +256,7 @@ class Moves:
             ends = float("inf") if self.handover.confirm else now
         if self.takeover.pending:
             ends = min(ends, self.takeover.ends_at)
+        ends = min(ends, self.held_back.ends_next)
         return max(ends, now + RETRY_FIRST_S)
 
 

@@ -254,7 +254,9 @@ class Reconciler:
         what has not changed, too.
         """
         self._whole_at = time.monotonic() if whole else self._whole_at
-        slices = {name: list(self.memory.of(name).slices.values()) for name in self.services}
+        back = self.moves.held_back.until
+        every = {name: self.memory.of(name).slices.values() for name in self.services}
+        slices = {name: [one for one in mine if (name, one.scraper.id) not in back] for name, mine in every.items()}
         looked = not self.moves.takeover.pending and not self._term.is_new
         await self.dispatcher.withdraw(self.judge.behind)
         delivered = await self.dispatcher.deliver(slices, decided, pushes=looked, whole=whole)

@@ -1,0 +1,48 @@
+"""Who gets nothing for a while after a start without a state, since nobody has seen what it has.
+
+The run before, whose state was lost, may have given a scraper targets that another one owns now. What the others show counts
+as given to them (``takeover``). Of one that does not answer in time, or that does not show the job of a service, nobody
+knows: its list would be replaced by one without those targets before their new owners scrape them.
+
+So such a scraper gets nothing of that service until it shows the job, and then what it has counts, too; or until the others
+have had the time of a hand-over. It goes on with the list that it has. Where no scraper shows a service there is nothing to
+compare with, as at the very first start: nobody is held back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from promring.core.idle import Pair
+from promring.fleet.takeover import NOT_YET
+
+TAKING_S = 30.0
+"""So long the others may take to come for what they own now, before they scrape it."""
+
+
+class HeldBack:
+    """Services and scrapers, by name."""
+
+    def __init__(self) -> None:
+        self.until: Mapping[Pair, float] = {}
+        """Monotonic seconds."""
+
+    def begin(self, services: Collection[str], live: Collection[str], shown: Collection[Pair], until: float) -> None:
+        """After the look. ``shown``: services and scrapers of which something was seen."""
+        known = {service for service, name in shown if name in live}
+        every = ((service, name) for service in services if service in known for name in live)
+        self.until = {pair: until for pair in every if pair not in shown}
+
+    def ended(self, shown: Collection[Pair], now: float) -> set[Pair]:
+        """Those that are seen at last, or whose time is over."""
+        return {pair for pair, until in self.until.items() if pair in shown or until <= now}
+
+    def end(self, pairs: Collection[Pair]) -> None:
+        """These may have what is in force."""
+        if pairs:
+            self.until = {pair: until for pair, until in self.until.items() if pair not in pairs}
+
+    @property
+    def ends_next(self) -> float:
+        """When the next time is over, monotonic seconds."""
+        return min(self.until.values(), default=NOT_YET)
