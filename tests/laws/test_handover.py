@@ -248,9 +248,9 @@ def test_of_two_who_could_keep_what_has_no_room_the_one_who_had_it_first_does() 
     rows, scrapers, most = np.array([0, 0]), np.array([0, 1], dtype=np.int32), np.array([1, 1])
     no = np.zeros(2, dtype=bool)
     for since, kept in (([5.0, 1.0], [False, True]), ([1.0, 5.0], [True, False])):
-        _, stays = keeping(nobody, Held(rows, scrapers, np.array(since), no, no, no, no), 1, most)
+        _, stays = keeping(nobody, Held(rows, scrapers, np.array(since), no, no, no, no, no), 1, most)
         assert stays.tolist() == kept, "a hand-over to the other one had just begun"
-        _, stays = keeping(nobody, Held(rows, scrapers, np.array(since), ~no, no, no, no), 1, most)
+        _, stays = keeping(nobody, Held(rows, scrapers, np.array(since), ~no, ~no, no, no, no), 1, most)
         assert stays.tolist() == [True, False], "both are seen scraping it: each controller chooses the same one"
 
 

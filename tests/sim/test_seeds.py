@@ -44,12 +44,15 @@ EXPLAINED = (
     2759,
     2918,
     3075,
+    3386,
     3667,
     4117,
     4163,
     4246,
+    4268,
     4606,
     4893,
+    5040,
     5554,
 )
 """Beyond ``LONG``: these failed once, by a fault of promring or, most of them, by what the simulation expected."""

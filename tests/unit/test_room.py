@@ -79,7 +79,8 @@ def settled(short: Short) -> tuple[Owners, list[tuple[int, int, float]]]:
     success, lacked = (
         np.array([(r, s) in some for r, s, _ in short.claims], dtype=bool) for some in (short.success, short.lacked)
     )
-    held = Held(rows.astype(np.intp), scrapers.astype(np.int32), since.astype(float), success, ~success, ~lacked, lacked)
+    sight = (success, success, ~success, ~lacked, lacked)
+    held = Held(rows.astype(np.intp), scrapers.astype(np.int32), since.astype(float), *sight)
     placement, stays = keeping(short.placement, held, replicas, short.most)
     assert stays.dtype == np.bool_
     return placement.owners, [claim for claim, stay in zip(short.claims, stays.tolist(), strict=True) if stay]

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import io
+from collections.abc import Collection
 
 import numpy as np
 import pytest
 
 from promring.core.claims import Taken
-from promring.fleet import takeover
+from promring.fleet import held_back, takeover
+from promring.fleet.held_back import NOT_YET, TAKING_S, HeldBack
 from promring.fleet.takeover import LOOK_MOST_S, SILENT_S, TakeOver
+from promring.telemetry import log
 from tests.sim.faketime import Clock, FakeLoop
 
 
 @pytest.fixture
 def loop(monkeypatch: pytest.MonkeyPatch) -> FakeLoop:
     made = FakeLoop()
-    monkeypatch.setattr(takeover, "time", Clock(made))
+    for module in (takeover, held_back):
+        monkeypatch.setattr(module, "time", Clock(made))
     return made
+
+
+def over(one: TakeOver, shown: Collection[tuple[str, str]] = ()) -> None:
+    one.done(("db", "web"), ("a", "b", "c"), shown, 40.0)
 
 
 @pytest.mark.parametrize("needed", [True, False])
 def test_a_look_is_needed_from_when_it_may_act(loop: FakeLoop, *, needed: bool) -> None:
-    one = TakeOver(needed=needed)
+    one = TakeOver(log.get(), needed=needed)
     assert one.pending is needed
     assert not one.has_looked(loop.time(), can_look=True)
     one.begin()
@@ -30,13 +39,13 @@ def test_a_look_is_needed_from_when_it_may_act(loop: FakeLoop, *, needed: bool) 
     one.may_act()
     assert not one.has_looked(loop.time() - 1, can_look=True), "that look was before"
     assert one.has_looked(loop.time(), can_look=True)
-    one.done()
+    over(one)
     assert not one.pending
     loop.close()
 
 
 def test_who_does_not_answer_is_waited_for_but_not_for_ever(loop: FakeLoop) -> None:
-    one = TakeOver(needed=False)
+    one = TakeOver(log.get(), needed=False)
     one.begin()
     one.may_act()
     began = loop.time()
@@ -51,7 +60,7 @@ def test_who_does_not_answer_is_waited_for_but_not_for_ever(loop: FakeLoop) -> N
 
 
 def test_a_look_that_takes_longer_is_waited_for_but_not_for_ever(loop: FakeLoop) -> None:
-    one = TakeOver(needed=False)
+    one = TakeOver(log.get(), needed=False)
     one.begin()
     one.may_act()
     began = loop.time()
@@ -65,14 +74,14 @@ def test_a_look_that_takes_longer_is_waited_for_but_not_for_ever(loop: FakeLoop)
 
 
 def test_a_list_that_the_last_leader_had_and_that_comes_now_needs_another_look(loop: FakeLoop) -> None:
-    one = TakeOver(needed=False)
+    one = TakeOver(log.get(), needed=False)
     pending = []
     for behind in ({"apps", "nodes"}, {"apps"}):
         one.knows(behind)
         pending.append(one.pending)
     one.may_act()
     assert one.has_looked(loop.time(), can_look=True)
-    one.done()
+    over(one)
     one.knows({"apps"})
     assert [*pending, one.pending] == [False, True, False]
     loop.close()
@@ -82,10 +91,58 @@ def test_what_was_taken_of_the_loop_before_a_reload_counts_until_it_has_looked()
     """Without it a scraper that had just taken its slice, and not yet applied it, counted as one that does not have it."""
     pair, other = ("db", "a:1"), ("db", "b:1")
     before, now = Taken((10.0,), (15.0,)), Taken((30.0,), (31.0,))
-    reloaded = TakeOver(needed=True)
+    reloaded = TakeOver(log.get(), needed=True)
     reloaded.taken = {pair: before, other: before}
     known = reloaded.all_taken({pair: now})
     assert known == {pair: Taken((10.0, 30.0), (15.0, 31.0)), other: before}
     assert known[pair].since(np.array([10.0, 11.0])).tolist() == [15.0, 31.0]
-    reloaded.done()
+    over(reloaded)
     assert reloaded.all_taken({pair: now}) == {pair: now}
+
+
+def test_of_whom_nothing_is_seen_after_a_start_without_a_state_waits(loop: FakeLoop, said: io.StringIO) -> None:
+    """Until it is seen, or the others have had the time to scrape what it may have. Of ``web`` nobody shows anything."""
+    one = TakeOver(log.get(), needed=True)
+    one.may_act()
+    over(one, {("db", "a"), ("db", "gone"), ("web", "gone")})
+    back, until = one.held_back, loop.time() + TAKING_S + 40.0
+    assert back.until == {("db", "b"): until, ("db", "c"): until}
+    assert [back.waits("db", name) for name in "abc"] == [False, True, True]
+    assert not back.waits("web", "b")
+    assert back.why("b") == back.why("b", "db") != ""
+    assert (back.why("a"), back.why("b", "web")) == ("", "")
+    assert back.ended({("db", "a")}, loop.time()) == set()
+    back.end(back.ended({("db", "b"), ("web", "c")}, loop.time()))
+    assert back.until == {("db", "c"): until}
+    assert back.ends_next(loop.time()) == until
+    loop.run_until_complete(asyncio.sleep(TAKING_S + 40.0))
+    assert not back.waits("db", "c"), "also while the guard lets nothing be decided"
+    assert back.ends_next(loop.time()) == NOT_YET
+    back.end(back.ended((), loop.time()))
+    assert back.until == {}
+    assert said.getvalue().count("scrapers_held_back") == 1
+    assert said.getvalue().count("scrapers_let_go") == 2
+    loop.close()
+
+
+@pytest.mark.parametrize(("needed", "hands_over"), [(False, True), (True, False)])
+def test_a_new_leader_and_who_hands_nothing_over_holds_nobody_back(*, needed: bool, hands_over: bool) -> None:
+    one = TakeOver(log.get(), needed=needed, hands_over=hands_over)
+    one.begin()
+    one.may_act()
+    over(one, {("db", "a")})
+    assert one.held_back.until == {}
+
+
+def test_only_the_first_look_holds_back() -> None:
+    one = TakeOver(log.get(), needed=True)
+    over(one, {("db", "a"), ("db", "b"), ("db", "c")})
+    one.begin()
+    over(one, {("db", "a")})
+    assert one.held_back.until == {}
+
+
+def test_at_the_very_first_start_nobody_is_held_back() -> None:
+    back = HeldBack(log.get())
+    back.begin(("db",), ("a", "b"), (), 1.0)
+    assert back.until == {}

@@ -281,10 +281,10 @@ def _ends(
 
 
 def _first_of_row(held: Held, has: Flags, until: Times, among: Flags, most: int, *, spare: bool) -> Flags:
-    """Of those ``among``, for each row the best ``most``; with ``spare`` for each of these without success one more that is
-    not seen to lack the target. Better is a claim with success; among these the first by the scraper's id, which all
-    controllers know alike (``Held.had_since``). Of the others: one that is not seen to lack the target, whose slice was
-    taken (``has``), that began earlier, that ends earlier.
+    """Of those ``among``, for each row the best ``most``; with ``spare`` for each of these that has no success, or not for
+    ``sure``, one more that is not seen to lack the target. Better is a claim with success; among these the first by the
+    scraper's id, which all controllers know alike (``Held.had_since``). Of the others: one that is not seen to lack the
+    target, whose slice was taken (``has``), that began earlier, that ends earlier.
     """
     kept = np.zeros(len(held.rows), dtype=bool)
     chosen = np.flatnonzero(among)
@@ -298,7 +298,7 @@ def _first_of_row(held: Held, has: Flags, until: Times, among: Flags, most: int,
     rank = np.arange(len(ordered)) - np.repeat(starts, lengths)
     best = rank < most
     if spare:
-        unseen = np.add.reduceat((best & ~good[order]).astype(np.intp), starts)
+        unseen = np.add.reduceat((best & ~held.sure[order]).astype(np.intp), starts)
         best |= (rank < most + np.repeat(unseen, lengths)) & ~held.lacked[order]
     kept[order[best]] = True
     return kept

@@ -24,6 +24,7 @@ class Held:
     """The claims of live scrapers: row and scraper, and ``since`` when. Of each, what the scraper is seen doing:
 
     ``success``  it scrapes the target with success
+    ``sure``     it did so since the claim began: it may have had the target before, and lost it in between
     ``failure``  it answers, and does not
     ``listed``   it has the target in its list
     ``lacked``   it has not, although it has had the time to apply a slice with it
@@ -33,6 +34,7 @@ class Held:
     scrapers: Owners
     since: Times
     success: Flags
+    sure: Flags
     failure: Flags
     listed: Flags
     lacked: Flags
@@ -57,12 +59,13 @@ def held_by(
     """
     rows, scrapers, since = held
     looked_at = np.zeros(len(rows))
-    success, failure, listed, lacked = (np.zeros(len(rows), dtype=bool) for _ in range(4))
+    success, sure, failure, listed, lacked = (np.zeros(len(rows), dtype=bool) for _ in range(5))
     for name, mine in zip(names, by_scraper(scrapers, len(names)), strict=True):
         if (one := sees.get(name)) is None:
             continue
         ids = pool.ids[rows[mine]]
-        _, success[mine] = one.of(ids)
+        scraped_at, success[mine] = one.of(ids)
+        sure[mine] = success[mine] & (scraped_at >= since[mine])
         failure[mine] = ~success[mine]
         listed[mine] = among(one.ids, ids)
         if not one.hidden:
@@ -70,7 +73,7 @@ def held_by(
     some = np.flatnonzero(lacked)
     took = taken_at(pool, names, (rows[some], scrapers[some], since[some]), taken)
     lacked[some] = (took == NEVER) | (took + APPLIED_S <= looked_at[some])
-    return Held(rows, scrapers, since, success, failure, listed, lacked)
+    return Held(rows, scrapers, since, success, sure, failure, listed, lacked)
 
 
 def is_short(wanted: Placement, replicas: int) -> bool:

@@ -118,6 +118,11 @@ class Service:
             return f"{self.name}: the scrapers are not known: {members.newest.reason}; the last good state is served"
         return f"{self.name}: the first plan is being made"
 
+    def why_not(self, scraper: str) -> str:
+        """Why there is no slice for this scraper."""
+        held_back = self.fleet.reconciler.moves.takeover.held_back.why(scraper, self.name)
+        return self.unready() or held_back or f"scraper {scraper!r} is not in the plan"
+
     def __repr__(self) -> str:
         return f"Service({self.name}, sources={list(self.sources)})"
 

@@ -11,19 +11,25 @@ compare with, as at the very first start: nobody is held back.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping
 
 from promring.core.idle import Pair
-from promring.fleet.takeover import NOT_YET
+from promring.telemetry.log import Logger
 
+NOT_YET = float("inf")
 TAKING_S = 30.0
 """So long the others may take to come for what they own now, before they scrape it."""
+NOTE = (
+    "there was no state, and nobody has seen what they have: they get no new list until it is seen, or others scrape theirs"
+)
 
 
 class HeldBack:
     """Services and scrapers, by name."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: Logger) -> None:
+        self._log = log
         self.until: Mapping[Pair, float] = {}
         """Monotonic seconds."""
 
@@ -32,6 +38,8 @@ class HeldBack:
         known = {service for service, name in shown if name in live}
         every = ((service, name) for service in services if service in known for name in live)
         self.until = {pair: until for pair in every if pair not in shown}
+        if self.until:
+            self._log.warning("scrapers_held_back", scrapers=",".join(sorted({name for _, name in self.until})), note=NOTE)
 
     def ended(self, shown: Collection[Pair], now: float) -> set[Pair]:
         """Those that are seen at last, or whose time is over."""
@@ -40,9 +48,23 @@ class HeldBack:
     def end(self, pairs: Collection[Pair]) -> None:
         """These may have what is in force."""
         if pairs:
+            before = {name for _, name in self.until}
             self.until = {pair: until for pair, until in self.until.items() if pair not in pairs}
+            if gone := before - {name for _, name in self.until}:
+                self._log.info("scrapers_let_go", scrapers=",".join(sorted(gone)))
 
-    @property
-    def ends_next(self) -> float:
+    def why(self, name: str, service: str = "") -> str:
+        """Why this scraper gets nothing of a service, or of any; empty: it is not held back."""
+        ends = [until for pair, until in self.until.items() if pair[1] == name and service in ("", pair[0])]
+        if not ends:
+            return ""
+        left_s = max(0.0, max(ends) - time.monotonic())
+        return f"nobody has seen yet what {name} has, and promring was started without its state: up to {left_s:.0f} s more"
+
+    def waits(self, service: str, name: str) -> bool:
+        """Whether it gets nothing of the service now."""
+        return bool(self.until) and self.until.get((service, name), 0.0) > time.monotonic()
+
+    def ends_next(self, now: float) -> float:
         """When the next time is over, monotonic seconds."""
-        return min(self.until.values(), default=NOT_YET)
+        return min((until for until in self.until.values() if until > now), default=NOT_YET)

@@ -28,12 +28,12 @@ from promring.core.trials import Trial
 from promring.fleet.deliveries import RETRY_FIRST_S
 from promring.fleet.dispatcher import Dispatcher
 from promring.fleet.facts import FactBoard
-from promring.fleet.held_back import TAKING_S, HeldBack
 from promring.fleet.slicing import InForce, Slices, slices_of
 from promring.fleet.state import Memory
 from promring.fleet.takeover import TakeOver
-from promring.model import NONE_FAILING, Failing, Loads, Members, Placement, Plan, TargetPool
+from promring.model import NONE_FAILING, Failing, Loads, Members, Placement, Plan, Slice, TargetPool
 from promring.runtime.threads import computed
+from promring.telemetry.log import Logger
 
 NO_PLAN = Plan(())
 
@@ -59,6 +59,8 @@ class Step:
     looked: bool
     let_go: Collection[Pair]
     """Those that were held back until now."""
+    shown: Collection[Pair]
+    """Services and scrapers of which something was seen when it was made."""
 
 
 class Look(NamedTuple):
@@ -86,11 +88,11 @@ class Barred:
 class Moves:
     """Of one fleet. ``needs_look``: nobody knows what the scrapers have."""
 
-    def __init__(self, handover: Handover, facts: FactBoard, dispatcher: Dispatcher, *, needs_look: bool) -> None:
+    def __init__(
+        self, handover: Handover, facts: FactBoard, dispatcher: Dispatcher, log: Logger, *, needs_look: bool
+    ) -> None:
         self.handover = handover
-        self.takeover = TakeOver(needed=needs_look)
-        self.held_back = HeldBack()
-        self._knew_nothing = needs_look and handover.overlap_s > 0
+        self.takeover = TakeOver(log, needed=needs_look, hands_over=handover.confirm and handover.overlap_s > 0)
         self.placement: Placement | None = None
         """Who owns what, of all services, room considered."""
         self.before: Placement | None = None
@@ -128,23 +130,18 @@ class Moves:
         self.takeover.may_act()
         silent = any(s.id in self._facts.silent for s in placed.scrapers)
         looked = self.takeover.has_looked(self._facts.looked_at, can_look=self.handover.confirm, silent=silent)
-        let_go = self.held_back.ended(self._shown, time.monotonic())
+        shown = {pair for pair in self._facts.intervals if pair[1] not in self._facts.silent} if self.unlooked else set()
+        let_go = self.takeover.held_back.ended(shown, time.monotonic())
         tries = opinions.trials != self.tried or self._barred.canaries is not self._carried
         if not (placed is not known or memory.claims.held or tries or looked or let_go):
             return None
         evidence = self._evidence()  # here: scrapers come for slices while the thread works
-        look = self._look(evidence, let_go, looked=looked)
+        look = self._look(evidence, {name for _, name in let_go & shown}, looked=looked)
         step = await computed(lambda: self._step(placed, known, most, opinions, memory, evidence, look))
-        return replace(step, looked=looked, let_go=let_go)
+        return replace(step, looked=looked, let_go=let_go, shown=shown)
 
-    @property
-    def _shown(self) -> Collection[Pair]:
-        """Services and scrapers that answer, and of which something was seen."""
-        return {pair for pair in self._facts.intervals if pair[1] not in self._facts.silent}
-
-    def _look(self, evidence: Evidence, let_go: Collection[Pair], *, looked: bool) -> Look | None:
-        """What counts as given although nobody here gave it: after a look at all, or at those who were held back."""
-        late = {name for service, name in let_go if (service, name) in self._shown}
+    def _look(self, evidence: Evidence, late: Collection[str], *, looked: bool) -> Look | None:
+        """What counts as given although nobody here gave it: after a look at all, or at the ``late``, who were held back."""
         if not looked and not late:
             return None
         seen = evidence.seen if looked else {name: one for name, one in evidence.seen.items() if name in late}
@@ -184,6 +181,7 @@ class Moves:
             self._failing,
             looked=False,
             let_go=(),
+            shown=(),
         )
 
     def _schedule(
@@ -210,14 +208,10 @@ class Moves:
         self.in_force = step.in_force.or_same(self.in_force)
         self.waiting, self.no_room = set(step.waiting), step.no_room
         self.tried, self.failing, self._carried = step.trials, step.failing, self._barred.canaries
-        self.held_back.end(step.let_go)
+        self.takeover.held_back.end(step.let_go)
         if step.looked:
-            self.takeover.done()
-            if self._knew_nothing:
-                until = time.monotonic() + TAKING_S + self._evidence().overlap_s(self.handover, "", "")
-                live = {s.id for s in step.placed.scrapers}
-                self.held_back.begin(self._dispatcher.couriers.keys(), live, self._shown, until)
-            self._knew_nothing = False
+            live, services = {s.id for s in step.placed.scrapers}, self._dispatcher.couriers.keys()
+            self.takeover.done(services, live, step.shown, self._evidence().overlap_s(self.handover, "", ""))
 
     def noted(self, memory: Memory) -> Memory:
         """``memory``, and whether it is still to be looked what the scrapers have."""
@@ -227,7 +221,12 @@ class Moves:
     @property
     def unlooked(self) -> bool:
         """Whether it is still to be looked what some scraper has."""
-        return self.takeover.pending or bool(self.held_back.until)
+        return self.takeover.pending or bool(self.takeover.held_back.until)
+
+    def to_deliver(self, service: str, slices: Mapping[str, Slice]) -> list[Slice]:
+        """Of the ``slices`` of a service, by scraper, those that are not held back."""
+        held_back = self.takeover.held_back
+        return [one for name, one in slices.items() if not held_back.waits(service, name)]
 
     def held(self) -> None:
         """Nothing may be changed now."""
@@ -239,7 +238,7 @@ class Moves:
         self.waiting |= set(emptied)
         if self.takeover.pending:
             self.waiting |= {s.id for s in live}
-        self.waiting |= {name for _, name in self.held_back.until}
+        self.waiting |= {name for _, name in self.takeover.held_back.until}
         if self.waiting and self.handover.confirm:
             self._facts.ask_for_look()
 
@@ -256,7 +255,7 @@ class Moves:
             ends = float("inf") if self.handover.confirm else now
         if self.takeover.pending:
             ends = min(ends, self.takeover.ends_at)
-        ends = min(ends, self.held_back.ends_next)
+        ends = min(ends, self.takeover.held_back.ends_next(now))
         return max(ends, now + RETRY_FIRST_S)
 
 

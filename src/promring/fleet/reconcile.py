@@ -95,7 +95,7 @@ class Reconciler:
         self.judge = Judge(
             fleet, rules=rules, guards=guards, history=memory.history, facts=facts, leadership=leadership, log=log
         )
-        self.moves = Moves(handover, facts, dispatcher, needs_look=memory.unlooked or not memory.planned)
+        self.moves = Moves(handover, facts, dispatcher, log, needs_look=memory.unlooked or not memory.planned)
         self.unreachable = Unreachable(memory.opinions, memory.undelivered.aliases, memory.answers, log=log)
         self.weighing = weighing or Weighing(leadership=leadership, ring=facts.ring, log=log)
         self.keeper = Keeper(fleet, store, memory if saved else None, metrics, log)
@@ -254,9 +254,7 @@ class Reconciler:
         what has not changed, too.
         """
         self._whole_at = time.monotonic() if whole else self._whole_at
-        back = self.moves.held_back.until
-        every = {name: self.memory.of(name).slices.values() for name in self.services}
-        slices = {name: [one for one in mine if (name, one.scraper.id) not in back] for name, mine in every.items()}
+        slices = {name: self.moves.to_deliver(name, self.memory.of(name).slices) for name in self.services}
         looked = not self.moves.takeover.pending and not self._term.is_new
         await self.dispatcher.withdraw(self.judge.behind)
         delivered = await self.dispatcher.deliver(slices, decided, pushes=looked, whole=whole)

@@ -9,18 +9,24 @@ the look: of many targets, or on a busy machine, that takes seconds.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from promring.core.claims import NOTHING_TAKEN, Taken
+from promring.core.idle import Pair
+from promring.fleet.held_back import NOT_YET, TAKING_S, HeldBack
+from promring.telemetry.log import Logger
 
-NOT_YET = float("inf")
 SILENT_S, LOOK_MOST_S = 3.0, 30.0
 
 
 class TakeOver:
-    """``needed``: a look is needed already at the start."""
+    """``needed``: a look is needed already at the start, since nobody knows what the scrapers have. ``hands_over``: what
+    moves stays with its old owner for a while.
+    """
 
-    def __init__(self, *, needed: bool) -> None:
+    def __init__(self, log: Logger, *, needed: bool, hands_over: bool = True) -> None:
+        self.held_back = HeldBack(log)
+        self._holds_back = needed and hands_over
         self._since: float | None = NOT_YET if needed else None
         """Since when a look is waited for; None: none is needed."""
         self._behind: set[str] = set()
@@ -69,8 +75,14 @@ class TakeOver:
         waited_s, looked = time.monotonic() - self._since, looked_at >= self._since
         return not can_look or waited_s >= LOOK_MOST_S or (looked and (not silent or waited_s >= SILENT_S))
 
-    def done(self) -> None:
+    def done(self, services: Collection[str], live: Collection[str], shown: Collection[Pair], overlap_s: float) -> None:
+        """The look at these is over. ``shown``: services and scrapers of which something was seen; ``overlap_s``: so long a
+        scraper takes at most to scrape what it has taken.
+        """
         self._since = None
+        if self._holds_back:
+            self.held_back.begin(services, live, shown, time.monotonic() + TAKING_S + overlap_s)
+        self._holds_back = False
 
     @property
     def ends_at(self) -> float:

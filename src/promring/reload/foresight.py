@@ -142,7 +142,7 @@ def _lost(had: Placement, claims: Claims, then: Placement, live: Mapping[str, fl
     there = (scrapers >= 0) & (rows < len(then.pool))
     rows, scrapers = rows[there], scrapers[there]
     unseen = np.zeros(len(rows), dtype=bool)
-    held = Held(rows, scrapers, claims.since[there], unseen, unseen, unseen, unseen)
+    held = Held(rows, scrapers, claims.since[there], unseen, unseen, unseen, unseen, unseen)
     then, stays = keeping(then, held, then.owners.shape[1], most)
     lost = np.flatnonzero((then.owners < 0).all(axis=1) & (had.owners >= 0).any(axis=1))
     return len(np.setdiff1d(lost, rows[stays]))

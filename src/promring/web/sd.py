@@ -90,7 +90,7 @@ class SdEndpoint:
         else:
             served = delivery.get(scraper)
         if served is None:
-            raise ApiError(503, "unavailable", service.unready() or f"scraper {scraper!r} is not in the plan")
+            raise ApiError(503, "unavailable", service.why_not(scraper))
         if known.is_empty:  # who names what it has says itself when it has this
             delivery.came(scraper)
         follows = served.slice.generation.epoch + 1 == self._controller.leadership.followed

@@ -199,8 +199,9 @@ class SlicesEndpoint:
         services = [service for service in self._controller.services.values() if service.http_sd is not None]
         if not services and not any(d.pulled for s in self._controller.settings.shard_services for d in s.delivery):
             return ApiError(404, "not_found", "no service has an http_sd delivery")
-        not_there = f"scraper {asked!r} is not in a plan"
-        reasons = list(dict.fromkeys(service.unready() or not_there for service in services)) or ["no service runs yet"]
+        reasons = list(dict.fromkeys(service.why_not(service.fleet.scraper_id(asked)) for service in services)) or [
+            "no service runs yet"
+        ]
         return ApiError(503, "unavailable", "; ".join(reasons[:REASONS_MOST]))
 
     # --- waiting -------------------------------------------------------------------------------------------------------

@@ -103,7 +103,9 @@ class _View:
             trouble="",
         )
         flaps = standing.flaps if standing and _joins(standing) else 0
-        return msgspec.structs.replace(found, trouble=_trouble(found, seen, flaps))
+        return msgspec.structs.replace(
+            found, trouble=_trouble(found, seen, flaps) or self.reconciler.moves.takeover.held_back.why(name)
+        )
 
 
 def _unresponsive(found: Mapping[str, Reply | None], name: str) -> str | None:
