@@ -12,6 +12,7 @@ from promring.consul.lock import ConsulLockStore
 from promring.core.second_opinion import SecondOpinions
 from promring.core.unresponsive import Unresponsive
 from promring.fleet import moves, unreachable
+from promring.fleet.held_back import HeldBack
 from promring.fleet.refusing import Refusing
 from promring.fleet.retirement import Retirement
 from promring.model import Failing
@@ -54,6 +55,11 @@ def the_idle_get_targets() -> Places:
     return [(SecondOpinions, "failing", lambda self, now: Failing.of(self.sick(now)))]
 
 
+def nobody_is_held_back() -> Places:
+    """After a start without a state who shows nothing gets its new list at once."""
+    return [(HeldBack, "begin", lambda *_: None)]
+
+
 def canaries_are_forgotten() -> Places:
     """Who is idle has nothing by which it is seen when that is over."""
     return [(moves, "canaries", lambda *_: {})]
@@ -74,6 +80,7 @@ RARE_BUGS: Mapping[str, Callable[[], Places]] = {
         nobody_is_idle,
         the_idle_get_targets,
         canaries_are_forgotten,
+        nobody_is_held_back,
         a_check_that_passes_is_life,
     )
 }

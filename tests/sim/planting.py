@@ -58,6 +58,7 @@ EXAMINED: dict[str, Exam] = {
     "lost_wake": scraper_exams.one_dies,
     "lower_index_ignored": exams.consul_is_behind,
     "members_forgotten": exams.consul_gives_no_answer,
+    "nobody_is_held_back": rare.state_is_lost_while_some_show_nothing,
     "nobody_is_needed": scraper_exams.most_left_too_often,
     "never_looked_at_again": scraper_exams.slice_is_deleted,
     "never_sick": scraper_exams.scraper_fails,

@@ -205,6 +205,36 @@ async def delivery_changes(fleet: Fleet) -> None:
         nothing_missed(fleet, began)
 
 
+async def state_is_lost_while_some_show_nothing(fleet: Fleet) -> None:
+    """All controllers lose their state, and who was drained. What others had got meanwhile goes back, and no target misses
+    a scrape, although nobody sees what some of those others have.
+    """
+    rng, world = Random(f"lost state {fleet.seed}"), fleet.world
+    if fleet.wanted.capacity or len(world.scrapers) < 3:
+        return
+    if fleet.size == 1 and fleet.means == "agent" and world.clock.wall_off_s < 0:  # known to be weak: agents refuse it
+        return
+    drained, began = fleet.a_scraper(), world.now
+    fleet.drained.add(drained.id)
+    await fleet.converged(f"after {drained.id} was drained", 60.0)
+    others = [one for one in world.scrapers.values() if one is not drained]
+    some = rng.sample(others, rng.randint(1, max(1, len(others) // 2)))
+    for one in some:
+        one.lie, one.api = rng.choice((("pool", ""), ("", "hangs"), ("", "503")))
+    world.say(f"all controllers lose their state; of {', '.join(one.id for one in some)} nothing is seen")
+    for controller in world.controllers.values():
+        await controller.kill(state=False)
+    fleet.drained.clear()
+    for controller in world.controllers.values():
+        controller.start()
+    await fleet.let_pass(rng.choice((2.0, 8.0, 20.0, 120.0)))
+    nothing_missed(fleet, began)
+    for one in some:
+        one.lie = one.api = ""
+    await fleet.converged("after all controllers lost their state", 60.0)
+    nothing_missed(fleet, began)
+
+
 Rare = Callable[[Fleet], Coroutine[Any, Any, None]]
 FAULTS: tuple[Rare, ...] = (right_is_lost, scraper_refuses_a_job)
 EXAMS: tuple[Rare, ...] = (rights_are_lost, leader_loses_a_right, one_refuses_a_job, delivery_changes)
@@ -222,4 +252,5 @@ def drawn_exams(seed: int) -> tuple[Rare, ...]:
     drawn = (*drawn, one_lacks_a_job) if other.random() < EXAM_SHARE else drawn
     drawn = (*drawn, one_dies_and_counts_as_alive) if Random(f"dead {seed}").random() < EXAM_SHARE else drawn
     drawn = (*drawn, some_leave_too_often_while_one_is_away) if Random(f"away {seed}").random() < EXAM_SHARE else drawn
-    return (*drawn, leader_sees_some_come_and_go) if Random(f"come and go {seed}").random() < EXAM_SHARE else drawn
+    drawn = (*drawn, leader_sees_some_come_and_go) if Random(f"come and go {seed}").random() < EXAM_SHARE else drawn
+    return (*drawn, state_is_lost_while_some_show_nothing) if Random(f"lost state {seed}").random() < EXAM_SHARE else drawn

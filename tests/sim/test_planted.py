@@ -50,6 +50,7 @@ FIRST = {
     "members_forgotten": 6,
     "never_looked_at_again": 1,
     "never_sick": 6,
+    "nobody_is_held_back": 14,
     "nobody_is_idle": 13,
     "nobody_is_needed": 6,
     "no_answer_confirms": 6,

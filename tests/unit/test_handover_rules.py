@@ -525,3 +525,18 @@ def test_what_had_one_owner_each_may_get_two_or_none() -> None:
     assert sorted(two.since.tolist()) == [0.0, 0.0, 10.0, 10.0]
     none, _ = schedule(placed({"x": "-", "y": "-"}), claims, Evidence(), POLICY, 10.0)
     assert len(none) == 0
+
+
+@pytest.mark.parametrize(("regained_at", "kept"), [(5.0, "ad"), (12.0, "abd"), (10.0, "ad")])
+def test_who_got_a_target_again_may_have_lost_it_in_between_so_one_more_holds_on(regained_at: float, kept: str) -> None:
+    """``a`` was seen scraping it at 10. When it has it since then only, that was by an earlier slice, and the slices between
+    the two, without the target, may still be on their way to it.
+    """
+    wanted = placed({"x": "d"})
+    claims = had(wanted.pool, ("x", "a", regained_at, 100.0), ("x", "b", 0.0, 100.0), ("x", "d", 0.0, NEVER))
+    evidence = Evidence({name: sees(wanted.pool, 10.0, up="x") for name in "ab"}, took(11.0, "ab"))
+    _, now = schedule(wanted, claims, evidence, POLICY, 13.0)
+    assert slices(now) == {"x": kept}
+    later = Evidence({name: sees(wanted.pool, 14.0, up="x") for name in "ab"}, took(12.5, "ab"))
+    _, now = schedule(wanted, claims, later, POLICY, 15.0)
+    assert slices(now) == {"x": "ad"}, "it is seen scraping it again"
