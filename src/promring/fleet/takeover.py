@@ -61,6 +61,11 @@ class TakeOver:
         if self._since == NOT_YET:
             self._since = time.monotonic()
 
+    def widened(self) -> None:
+        """Targets of another service are in force: a look that began before does not know who has what of it."""
+        if self._since is not None and self._since != NOT_YET:
+            self._since = time.monotonic()
+
     def held(self) -> None:
         """The guard holds everything: a look begins when we act again."""
         if self._since is not None:
