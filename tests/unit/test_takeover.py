@@ -151,15 +151,17 @@ def test_at_the_very_first_start_nobody_is_held_back() -> None:
 def test_a_look_that_began_before_another_service_was_in_force_does_not_count(loop: FakeLoop) -> None:
     """It knows nothing of that service: what the scrapers have of it would be taken from them at once."""
     one = TakeOver(log.get(), needed=False)
-    one.widened()
+    one.in_force({"db"})
     assert not one.pending, "nothing is waited for"
     one.begin()
-    one.widened()
+    one.in_force({"db", "web"})
     one.may_act()
     began = loop.time()
     assert one.has_looked(began, can_look=True)
     loop.run_until_complete(asyncio.sleep(1.0))
-    one.widened()
+    one.in_force({"db", "web"})
+    assert one.has_looked(began, can_look=True), "nothing new"
+    one.in_force({"db", "web", "apps"})
     assert not one.has_looked(began, can_look=True)
     assert one.has_looked(loop.time(), can_look=True)
     loop.close()

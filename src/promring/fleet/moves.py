@@ -108,8 +108,6 @@ class Moves:
         self.failing = self._failing = NONE_FAILING
         """Who gets nothing, or nothing new of a service, in what is in force, and in the next step."""
         self._facts, self._dispatcher = facts, dispatcher
-        self._services = frozenset[str]()
-        """Those that have slices in force."""
         self._in_force_at = 0.0
         self._barred, self._carried = Barred(), NO_CANARIES
 
@@ -211,9 +209,7 @@ class Moves:
         self.waiting, self.no_room = set(step.waiting), step.no_room
         self.tried, self.failing, self._carried = step.trials, step.failing, self._barred.canaries
         self.takeover.held_back.end(step.let_go)
-        if not step.slices.keys() <= self._services:
-            self._services = frozenset(step.slices)
-            self.takeover.widened()
+        self.takeover.in_force(step.slices.keys())
         if step.looked:
             live, services = {s.id for s in step.placed.scrapers}, self._dispatcher.couriers.keys()
             self.takeover.done(services, live, step.shown, self._evidence().overlap_s(self.handover, "", ""))

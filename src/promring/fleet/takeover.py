@@ -29,6 +29,8 @@ class TakeOver:
         self._holds_back = needed and hands_over
         self._since: float | None = NOT_YET if needed else None
         """Since when a look is waited for; None: none is needed."""
+        self._services: frozenset[str] = frozenset()
+        """Those with targets in force."""
         self._behind: set[str] = set()
         """Services of which the last leader had a list that we lacked, the last time."""
         self.taken: Mapping[tuple[str, str], Taken] = NOTHING_TAKEN
@@ -61,10 +63,11 @@ class TakeOver:
         if self._since == NOT_YET:
             self._since = time.monotonic()
 
-    def widened(self) -> None:
-        """Targets of another service are in force: a look that began before does not know who has what of it."""
-        if self._since is not None and self._since != NOT_YET:
+    def in_force(self, services: Collection[str]) -> None:
+        """Targets of these are in force. Of a new one a look that began before does not know who has what."""
+        if not self._services.issuperset(services) and self._since is not None and self._since != NOT_YET:
             self._since = time.monotonic()
+        self._services = frozenset(services)
 
     def held(self) -> None:
         """The guard holds everything: a look begins when we act again."""
