@@ -26,7 +26,7 @@ def loop(monkeypatch: pytest.MonkeyPatch) -> FakeLoop:
 
 
 def over(one: TakeOver, shown: Collection[tuple[str, str]] = ()) -> None:
-    one.done(("db", "web"), ("a", "b", "c"), shown, 40.0)
+    one.done(("a", "b", "c"), shown, 40.0)
 
 
 @pytest.mark.parametrize("needed", [True, False])
@@ -104,6 +104,7 @@ def test_of_whom_nothing_is_seen_after_a_start_without_a_state_waits(loop: FakeL
     """Until it is seen, or the others have had the time to scrape what it may have. Of ``web`` nobody shows anything."""
     one = TakeOver(log.get(), needed=True)
     one.may_act()
+    one.in_force({"db", "web"})
     over(one, {("db", "a"), ("db", "gone"), ("web", "gone")})
     back, until = one.held_back, loop.time() + TAKING_S + 40.0
     assert back.until == {("db", "b"): until, ("db", "c"): until}
@@ -130,16 +131,22 @@ def test_a_new_leader_and_who_hands_nothing_over_holds_nobody_back(*, needed: bo
     one = TakeOver(log.get(), needed=needed, hands_over=hands_over)
     one.begin()
     one.may_act()
+    one.in_force({"db"})
     over(one, {("db", "a")})
     assert one.held_back.until == {}
 
 
-def test_only_the_first_look_holds_back() -> None:
+def test_only_the_first_look_at_a_service_holds_back() -> None:
+    """Its list may come later than those of others."""
     one = TakeOver(log.get(), needed=True)
+    one.in_force({"db"})
     over(one, {("db", "a"), ("db", "b"), ("db", "c")})
     one.begin()
     over(one, {("db", "a")})
     assert one.held_back.until == {}
+    one.in_force({"db", "web"})
+    over(one, {("db", "a"), ("web", "a"), ("web", "b")})
+    assert one.held_back.until.keys() == {("web", "c")}
 
 
 def test_at_the_very_first_start_nobody_is_held_back() -> None:

@@ -34,12 +34,13 @@ class HeldBack:
         """Monotonic seconds."""
 
     def begin(self, services: Collection[str], live: Collection[str], shown: Collection[Pair], until: float) -> None:
-        """After the look. ``shown``: services and scrapers of which something was seen."""
+        """After the look at these ``services``. ``shown``: services and scrapers of which something was seen."""
         known = {service for service, name in shown if name in live}
         every = ((service, name) for service in services if service in known for name in live)
-        self.until = {pair: until for pair in every if pair not in shown}
-        if self.until:
-            self._log.warning("scrapers_held_back", scrapers=",".join(sorted({name for _, name in self.until})), note=NOTE)
+        new = {pair: until for pair in every if pair not in shown}
+        self.until = {**self.until, **new}
+        if new:
+            self._log.warning("scrapers_held_back", scrapers=",".join(sorted({name for _, name in new})), note=NOTE)
 
     def ended(self, shown: Collection[Pair], now: float) -> set[Pair]:
         """Those that are seen at last, or whose time is over."""

@@ -211,8 +211,8 @@ class Moves:
         self.takeover.held_back.end(step.let_go)
         self.takeover.in_force(step.slices.keys())
         if step.looked:
-            live, services = {s.id for s in step.placed.scrapers}, self._dispatcher.couriers.keys()
-            self.takeover.done(services, live, step.shown, self._evidence().overlap_s(self.handover, "", ""))
+            live = {s.id for s in step.placed.scrapers}
+            self.takeover.done(live, step.shown, self._evidence().overlap_s(self.handover, "", ""))
 
     def noted(self, memory: Memory) -> Memory:
         """``memory``, and whether it is still to be looked what the scrapers have."""

@@ -31,6 +31,8 @@ class TakeOver:
         """Since when a look is waited for; None: none is needed."""
         self._services: frozenset[str] = frozenset()
         """Those with targets in force."""
+        self._judged: frozenset[str] = frozenset()
+        """Those of them at which somebody has looked."""
         self._behind: set[str] = set()
         """Services of which the last leader had a list that we lacked, the last time."""
         self.taken: Mapping[tuple[str, str], Taken] = NOTHING_TAKEN
@@ -83,14 +85,14 @@ class TakeOver:
         waited_s, looked = time.monotonic() - self._since, looked_at >= self._since
         return not can_look or waited_s >= LOOK_MOST_S or (looked and (not silent or waited_s >= SILENT_S))
 
-    def done(self, services: Collection[str], live: Collection[str], shown: Collection[Pair], overlap_s: float) -> None:
+    def done(self, live: Collection[str], shown: Collection[Pair], overlap_s: float) -> None:
         """The look at these is over. ``shown``: services and scrapers of which something was seen; ``overlap_s``: so long a
         scraper takes at most to scrape what it has taken.
         """
         self._since = None
         if self._holds_back:
-            self.held_back.begin(services, live, shown, time.monotonic() + TAKING_S + overlap_s)
-        self._holds_back = False
+            self.held_back.begin(self._services - self._judged, live, shown, time.monotonic() + TAKING_S + overlap_s)
+        self._judged = self._services
 
     @property
     def ends_at(self) -> float:
