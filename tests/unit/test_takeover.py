@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from promring.core.claims import Taken
+from promring.core.pool import pool_of
 from promring.fleet import held_back, takeover
 from promring.fleet.held_back import NOT_YET, TAKING_S, HeldBack
 from promring.fleet.takeover import LOOK_MOST_S, SILENT_S, TakeOver
+from promring.model import TargetGroup
 from promring.telemetry import log
 from tests.sim.faketime import Clock, FakeLoop
 
@@ -104,7 +106,7 @@ def test_of_whom_nothing_is_seen_after_a_start_without_a_state_waits(loop: FakeL
     """Until it is seen, or the others have had the time to scrape what it may have. Of ``web`` nobody shows anything."""
     one = TakeOver(log.get(), needed=True)
     one.may_act()
-    one.in_force({"db", "web"})
+    one.in_force({"db", "web"}, pool_of(()))
     over(one, {("db", "a"), ("db", "gone"), ("web", "gone")})
     back, until = one.held_back, loop.time() + TAKING_S + 40.0
     assert back.until == {("db", "b"): until, ("db", "c"): until}
@@ -131,7 +133,7 @@ def test_a_new_leader_and_who_hands_nothing_over_holds_nobody_back(*, needed: bo
     one = TakeOver(log.get(), needed=needed, hands_over=hands_over)
     one.begin()
     one.may_act()
-    one.in_force({"db"})
+    one.in_force({"db"}, pool_of(()))
     over(one, {("db", "a")})
     assert one.held_back.until == {}
 
@@ -139,12 +141,12 @@ def test_a_new_leader_and_who_hands_nothing_over_holds_nobody_back(*, needed: bo
 def test_only_the_first_look_at_a_service_holds_back() -> None:
     """Its list may come later than those of others."""
     one = TakeOver(log.get(), needed=True)
-    one.in_force({"db"})
+    one.in_force({"db"}, pool_of(()))
     over(one, {("db", "a"), ("db", "b"), ("db", "c")})
     one.begin()
     over(one, {("db", "a")})
     assert one.held_back.until == {}
-    one.in_force({"db", "web"})
+    one.in_force({"db", "web"}, pool_of(()))
     over(one, {("db", "a"), ("web", "a"), ("web", "b")})
     assert one.held_back.until.keys() == {("web", "c")}
 
@@ -155,20 +157,21 @@ def test_at_the_very_first_start_nobody_is_held_back() -> None:
     assert back.until == {}
 
 
-def test_a_look_that_began_before_another_service_was_in_force_does_not_count(loop: FakeLoop) -> None:
-    """It knows nothing of that service: what the scrapers have of it would be taken from them at once."""
+def test_a_look_that_began_before_other_targets_were_in_force_does_not_count(loop: FakeLoop) -> None:
+    """Nobody knows who has the new ones: these would be taken from who has them at once."""
     one = TakeOver(log.get(), needed=False)
-    one.in_force({"db"})
+    pools = [pool_of([TargetGroup.of([f"t{n}:1" for n in range(count)])]) for count in (1, 2)]
+    one.in_force({"db"}, pools[0])
     assert not one.pending, "nothing is waited for"
     one.begin()
-    one.in_force({"db", "web"})
+    one.in_force({"db"}, pools[0])
     one.may_act()
     began = loop.time()
     assert one.has_looked(began, can_look=True)
     loop.run_until_complete(asyncio.sleep(1.0))
-    one.in_force({"db", "web"})
+    one.in_force({"db"}, pools[0])
     assert one.has_looked(began, can_look=True), "nothing new"
-    one.in_force({"db", "web", "apps"})
+    one.in_force({"db"}, pools[1])
     assert not one.has_looked(began, can_look=True)
     assert one.has_looked(loop.time(), can_look=True)
     loop.close()

@@ -209,7 +209,7 @@ class Moves:
         self.waiting, self.no_room = set(step.waiting), step.no_room
         self.tried, self.failing, self._carried = step.trials, step.failing, self._barred.canaries
         self.takeover.held_back.end(step.let_go)
-        self.takeover.in_force(step.slices.keys())
+        self.takeover.in_force(step.slices.keys(), step.placed.pool)
         if step.looked:
             live = {s.id for s in step.placed.scrapers}
             self.takeover.done(live, step.shown, self._evidence().overlap_s(self.handover, "", ""))

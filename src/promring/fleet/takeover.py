@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping
 from promring.core.claims import NOTHING_TAKEN, Taken
 from promring.core.idle import Pair
 from promring.fleet.held_back import NOT_YET, TAKING_S, HeldBack
+from promring.model import TargetPool
 from promring.telemetry.log import Logger
 
 SILENT_S, LOOK_MOST_S = 3.0, 30.0
@@ -29,6 +30,9 @@ class TakeOver:
         self._holds_back = needed and hands_over
         self._since: float | None = NOT_YET if needed else None
         """Since when a look is waited for; None: none is needed."""
+        self._pool: TargetPool | None = None
+        """What is in force, and since when, monotonic seconds."""
+        self._pool_since = 0.0
         self._services: frozenset[str] = frozenset()
         """Those with targets in force."""
         self._judged: frozenset[str] = frozenset()
@@ -65,10 +69,10 @@ class TakeOver:
         if self._since == NOT_YET:
             self._since = time.monotonic()
 
-    def in_force(self, services: Collection[str]) -> None:
-        """Targets of these are in force. Of a new one a look that began before does not know who has what."""
-        if not self._services.issuperset(services) and self._since is not None and self._since != NOT_YET:
-            self._since = time.monotonic()
+    def in_force(self, services: Collection[str], pool: TargetPool) -> None:
+        """The targets of these are in force. Of new ones a look that began before does not know who has them."""
+        if pool is not self._pool:
+            self._pool, self._pool_since = pool, time.monotonic()
         self._services = frozenset(services)
 
     def held(self) -> None:
@@ -82,7 +86,7 @@ class TakeOver:
         """
         if self._since is None:
             return False
-        waited_s, looked = time.monotonic() - self._since, looked_at >= self._since
+        waited_s, looked = time.monotonic() - self._since, looked_at >= max(self._since, self._pool_since)
         return not can_look or waited_s >= LOOK_MOST_S or (looked and (not silent or waited_s >= SILENT_S))
 
     def done(self, live: Collection[str], shown: Collection[Pair], overlap_s: float) -> None:
