@@ -60,11 +60,11 @@ class HeldBack:
         if not ends:
             return ""
         left_s = max(0.0, max(ends) - time.monotonic())
-        return f"nobody has seen yet what {name} has, and promring was started without its state: up to {left_s:.0f} s more"
+        return f"nobody has seen yet what {name} has, and promring began without a state: up to {left_s:.0f} s more"
 
     def waits(self, service: str, name: str) -> bool:
         """Whether it gets nothing of the service now."""
-        return bool(self.until) and self.until.get((service, name), 0.0) > time.monotonic()
+        return self.until.get((service, name), float("-inf")) > time.monotonic()
 
     def ends_next(self, now: float) -> float:
         """When the next time is over, monotonic seconds."""

@@ -227,7 +227,7 @@ class Moves:
     def to_deliver(self, service: str, slices: Mapping[str, Slice]) -> list[Slice]:
         """Of the ``slices`` of a service, by scraper, those that are not held back."""
         held_back = self.takeover.held_back
-        return [one for name, one in slices.items() if not held_back.waits(service, name)]
+        return [one for name, one in slices.items() if not (held_back.until and held_back.waits(service, name))]
 
     def held(self) -> None:
         """Nothing may be changed now."""
