@@ -489,6 +489,7 @@ async def test_a_configuration_is_foreseen_with_the_token_only_and_changes_nothi
             (f"?without={r.nodes[0]}0", f"; did you mean '{r.nodes[0]}'"),
             ("?fleet=node&with=x", "not host:port"),
             ("?fleet=zzz", "no fleet 'zzz' in this configuration; there is node, files-only"),
+            ("?fleet=nod", "; there is node, files-only; did you mean 'node'?"),
         ):
             async with r.session.post(url + query, data=json.dumps(config), headers=token) as response:
                 assert (response.status, said in (await response.json())["error"]) == (400, True), query

@@ -27,6 +27,7 @@ from promring.fleet.successors import successors
 from promring.model import Members, Placement, PromringError, Scraper
 from promring.reload.decisions import Foreseen, Known, Question
 from promring.rules import places_by, policy_of, ranks_of
+from promring.runtime.near import meant
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,8 @@ def foresee(now: Now, new: Settings, question: Question | None = None) -> dict[s
     if question and question.service:
         there = [fleet.name for fleet in new.every_fleet] + [one.name for one in new.shard_services]
         if question.service not in there:
-            known = ", ".join(dict.fromkeys(there))
-            raise PromringError(f"no fleet {question.service[:80]!r} in this configuration; there is {known[:200]}")
+            known, near = ", ".join(dict.fromkeys(there))[:200], meant(question.service, there)
+            raise PromringError(f"no fleet {question.service[:80]!r} in this configuration; there is {known}{near}")
     found = {}
     for fleet in new.every_fleet:
         names = {service.name for service in fleet.services}
