@@ -15,8 +15,10 @@ from tests.real.moving import lab
 from tests.real.test_moves import INTERVAL_S, JOB, job, of
 from tests.waiting import until
 
+HOWS = ["its API hangs", "its API hangs for a moment", pytest.param("its job has another name", marks=pytest.mark.long)]
 
-@pytest.mark.parametrize("how", ["its API hangs", "its API hangs for a moment", "its job has another name"])
+
+@pytest.mark.parametrize("how", HOWS)
 @pytest.mark.row(43, did="a controller loses its state, and who was drained, and does not see what one of the others has")
 async def test_who_shows_nothing_keeps_its_list_until_others_scrape_what_it_may_have(tmp_path: Path, how: str) -> None:
     async with lab(tmp_path, of("prometheus3"), [job(count=30)], fronted=[1]) as fleet:
