@@ -62,7 +62,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "recall": ("unit/test_entitled.py",),
     "refusals": ("unit/test_entitled.py", "unit/test_idle.py"),
     "ring": RING,
-    "room": ("unit/test_room.py",),
+    "room": ("unit/test_room.py", "unit/test_handover_rules.py"),
     "trials": ("unit/test_second_opinion.py", "unit/test_second_opinion_rules.py", "unit/test_idle.py"),
     "second_opinion": ("unit/test_second_opinion.py", "unit/test_second_opinion_rules.py", "unit/test_idle.py"),
     "sight": ("unit/test_watch.py",),
