@@ -155,9 +155,11 @@ async def what_is_held_is_released(fleet: Fleet) -> None:
     source = job.sources["first"]
     source.targets = source.targets[: max(1, len(source.targets) // 2)]
     fleet.world.say(f"{job.name} lists half, and that is right")
-    began = fleet.world.now
-    while not fleet.release(job) and fleet.world.now < began + 7.5:
+    ends = fleet.world.now + 7.5 + fleet.world.pace.late_s
+    while not (released := fleet.release(job)) and fleet.world.now < ends:
         await fleet.let_pass(0.25)
+    if not released and fleet.world.pace.busy:
+        return  # no leader has asked the source yet
     await fleet.let_pass(BELIEVED_S + fleet.world.pace.late_s)
     if left := fleet.world.given(job.name) - job.targets:
         fleet.broken(f"I11: {len(left)} targets of {job.name} are still in the plan after a person said that they are gone")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import structlog
 from structlog.testing import capture_logs
 
+from promring.core.second_opinion import SecondOpinions, Sick
 from promring.core.verdicts import Hold, Lists, ServiceVerdict, Withheld
-from promring.fleet.decision_log import Held
+from promring.fleet.decision_log import Held, say_opinions
 
 
 def acts(*withheld: Withheld) -> Lists:
@@ -66,3 +68,16 @@ def test_a_panic_that_grows_is_said_again_with_all_of_them_and_one_that_gets_sma
         ("plan_held", "panic", "c, d"),
         ("plan_released", "panic", ""),
     ]
+
+
+def test_who_is_sick_is_said_and_once_that_it_is_over() -> None:
+    """A look that sees that the time has passed says nothing of a time that is left."""
+    sick = Sick(until=50.0, pause_s=40.0, failed=7, asked=7, tried=4, reached=4)
+    with capture_logs() as lines:
+        before = SecondOpinions()
+        for at, one in ((10.0, sick), (20.0, sick), (58.0, replace(sick, over=True)), (60.0, replace(sick, over=True))):
+            now = replace(before, scrapers={"a": one})
+            say_opinions(structlog.get_logger(), before, now, at)
+            before = now
+    said = [(line["event"], line["scraper"], line.get("gets_nothing_for_s")) for line in lines]
+    assert said == [("scraper_sick", "a", 40), ("scraper_sick_over", "a", None)]

@@ -86,7 +86,12 @@ def say_opinions(log: Logger, before: SecondOpinions, now: SecondOpinions, at: f
     if now.trials.keys() != before.trials.keys() or now.beyond != before.beyond:
         log.info("second_opinion", targets=len(now.trials), unreachable=len(now.down), not_tried=now.beyond)
     for name, one in now.scrapers.items():
-        if one != before.scrapers.get(name):
+        known = before.scrapers.get(name)
+        if one.over and known is not None and not known.over:
+            log.info(
+                "scraper_sick_over", scraper=name, note="it gets targets again, and is sick for longer if it fails them"
+            )
+        elif one != known and not one.over:
             log.error("scraper_sick", scraper=name, found=one.found, gets_nothing_for_s=round(one.until - at))
     for service, name in sorted(now.jobs.idle.keys() - before.jobs.idle.keys()):
         found = now.jobs.idle[service, name].found(service)
