@@ -106,7 +106,7 @@ def build_parts(fleet: FleetOfServices, context: Context, previous: Mapping[str,
         here = DeliveryContext(settings.names, shared, log.bind(service=settings.name), log)
         deliveries = [one.delivery(here) for one in settings.delivery]
         old = [(way, way.delivery.delivery(replace(here, names=way.service.names))) for way in ways]
-        services.append(ServiceParts(settings, build_sources(settings, of_sources), deliveries, old))
+        services.append(ServiceParts(settings, build_sources(settings, of_sources, before), deliveries, old))
     return Parts(fleet, services)
 
 
@@ -343,7 +343,7 @@ def source_context(settings: Settings, config_file: Path, shared: Shared, engine
     return SourceContext(config_file.absolute().parent, engine, sections=settings.sections, shared=shared)
 
 
-def build_sources(settings: ShardService, context: SourceContext) -> dict[str, Source]:
-    """In order of precedence, by a name that stays the same across a reload."""
-    context = replace(context, legacy_names=settings.label_names == "legacy")
+def build_sources(settings: ShardService, context: SourceContext, before: Service | None = None) -> dict[str, Source]:
+    """In order of precedence, by a name that stays the same across a reload. ``before``: the service that they replace."""
+    context = replace(context, legacy_names=settings.label_names == "legacy", reloaded=before is not None)
     return {name: part.source(context) for name, part in sources_of(settings).items()}

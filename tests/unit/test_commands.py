@@ -352,7 +352,7 @@ def test_a_token_file_without_a_token_is_named(tmp_path: Path, content: str) -> 
     file.write_text(content)
     result = CliRunner().invoke(main, ["drain", "x", "--token-file", str(file)])
     assert result.exit_code == 2
-    assert f"--token-file {file}: is " in result.stderr
+    assert f"Invalid value for '--token-file': {file}: is " in result.stderr
 
 
 @pytest.mark.parametrize("command", [["status", "--token-file"], ["import", "--dry-run"]])

@@ -151,7 +151,7 @@ async def test_a_drain_and_a_plan_are_of_all_services_of_the_fleet(tmp_path: Pat
         drained = await run(r, "drain", gone, "--fleet", "main", "--no-wait")
         assert drained.exit_code == 0, drained.output
         of = sum(had.values())
-        assert f"main: {of} of {of} go to 1 others, which then carry at most 60" in drained.stdout
+        assert f"main: {of} of {of} go to 1 other, which then carries at most 60" in drained.stdout
         fleet = {one["id"]: one for one in (await r.data("/api/v1/fleets/main"))["scrapers"]}
         assert {name: one["drained"] for name, one in fleet.items()} == {gone: True, stays: False}
         own = (await r.data("/api/v1/fleets/files-only"))["scrapers"]

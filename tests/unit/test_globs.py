@@ -122,6 +122,9 @@ async def test_a_pattern_that_matches_nothing_is_awaited_while_something_remembe
     b.write_text("- targets: [b:1]")
     assert len(await source.fetch()) == 2
     b.unlink()
+    reloaded = FileSource(patterns, 60.0, patience_s=0.0, reloaded=True)
+    reloaded.remember(pool_of([TargetGroup.of(["t1:9100", "b:1"])]))
+    assert len(await reloaded.fetch()) == 1, "somebody has seen that the file is gone, and asked for a reload"
     again = FileSource(patterns, 60.0, patience_s=0.0)
     again.remember(pool_of([TargetGroup.of(["t1:9100"])]))
     assert len(await again.fetch()) == 1, "nothing that is remembered is missing"

@@ -253,3 +253,9 @@ def test_a_folder_that_cannot_be_made_is_named_as_it_was_asked_for(old: Path) ->
     assert result.exit_code == 2
     assert "/proc/new:1: " in result.stderr
     assert ".promring-tmp" not in result.output
+
+
+@pytest.mark.parametrize(("url", "port"), [("http://a:23630", 23630), ("https://a/promring", 9600)])
+def test_the_port_of_the_next_step_is_that_of_the_url(old: Path, tmp_path: Path, url: str, port: int) -> None:
+    done = CliRunner().invoke(main, ["import", str(old), "--out", str(tmp_path / "new"), "--http-sd", url])
+    assert f" --web.listen-address=0.0.0.0:{port} " in done.output, done.output

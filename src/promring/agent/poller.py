@@ -26,6 +26,7 @@ from promring.agent.slicefile import SliceFile, keys_in
 from promring.agent.turns import Turns
 from promring.delivery.bundle import DECLINED, HAVE, SERVICES_MOST, BundleError, Listed, Listing, opened, unpacked
 from promring.delivery.receiver import Note, RefusedError
+from promring.runtime import disk
 from promring.runtime.backoff import Bucket, backoff_s
 from promring.runtime.http_client import Response
 from promring.runtime.paths import file_name
@@ -232,7 +233,7 @@ class Poller:
         except Exception as error:  # whatever one slice brings about, the others are taken
             known = isinstance(error, RefusedError | BundleError | OSError)
             outcome = "refused" if isinstance(error, RefusedError | BundleError) else "failed"
-            said = f"{file.path}: {error.strerror or error}" if isinstance(error, OSError) else str(error)
+            said = disk.why_not(file.path, error) if isinstance(error, OSError) else str(error)
             why = answer.clean(said if known else self._faults.note(error, controller=controller))
             self._metrics.took(file.service, outcome)
             file.outranked = error.have if isinstance(error, RefusedError) else None

@@ -96,6 +96,7 @@ def agent(
     import asyncio
 
     from promring.agent.asking import AgentSettings
+    from promring.agent.owner import TakenError, owned
     from promring.cli.agent_process import run
     from promring.model import ListenError
     from promring.runtime import secretfile
@@ -115,6 +116,7 @@ def agent(
         controllers, scraper, folder.absolute(), reload_url, token_file, tls, wait_s, username, password_file
     )
     try:
-        asyncio.run(run(settings, listen))
-    except ListenError as error:
+        with owned(settings.folder, scraper):
+            asyncio.run(run(settings, listen))
+    except (ListenError, TakenError) as error:
         raise click.ClickException(str(error)) from error

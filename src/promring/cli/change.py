@@ -157,7 +157,8 @@ def _forecast(drain: Drain, told: Forecast) -> list[str]:
     if (fullest := told.fullest) is not None:
         bound = "" if fullest.limit is None else f" of {fullest.limit}"
         most = f"at most {fullest.load}{bound} ({fullest.id})"
-        lines = [f"{drain.fleet}: {told.leave} of {had} go to {told.others} others, which then carry {most}"]
+        carry = "carries" if told.others == 1 else "carry"
+        lines = [f"{drain.fleet}: {told.leave} of {had} go to {counted(told.others, 'other')}, which then {carry} {most}"]
     if told.no_room:
         lines.append(f"{drain.fleet}: {told.no_room} of {had} cannot move: no room within capacity")
     return lines

@@ -217,9 +217,10 @@ def _token(file: Path) -> str:
         token = read_once(file, TOKEN_BYTES_MAX).decode().strip()
     except (OSError, UnicodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "is not text"
-        raise click.BadParameter(f"--token-file {file}: {why}") from error
+        raise click.BadParameter(f"{file}: {why}", param_hint="'--token-file'") from error
     if not token.isascii() or not token.isprintable() or not token or " " in token:
-        raise click.BadParameter(f"--token-file {file}: {'is empty' if not token else 'is not a token on one line'}")
+        why = "is empty" if not token else "is not a token on one line"
+        raise click.BadParameter(f"{file}: {why}", param_hint="'--token-file'")
     return token
 
 

@@ -86,7 +86,8 @@ class Report:
             say(f"  prometheus --config.file={place}/{DISCOVERY} --web.listen-address={listen} --storage.tsdb.path=DIR")
         if PROMRING in self.found.files:
             say(f"  promring check {place}/{PROMRING}")
-            say(f"  promring run --config.file={place}/{PROMRING} --web.listen-address=0.0.0.0:9600 --web.token-file=FILE")
+            port = urlsplit(self.found.layout.http_sd or "").port or 9600
+            say(f"  promring run --config.file={place}/{PROMRING} --web.listen-address=0.0.0.0:{port} --web.token-file=FILE")
         say(f"  on each new scraper: put {SCRAPERS} where its configuration is, with an external label of its own,")
         if self.found.layout.http_sd:
             say("    with its own host:port in place of SCRAPER")

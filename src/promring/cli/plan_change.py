@@ -64,4 +64,4 @@ def say_decisions(decisions: Sequence[Decision]) -> None:
     for one in decisions:
         say(f"{one.service}: {one.kind}: {'LOSS: ' if one.loss else ''}{one.text}")
     if not decisions:
-        say("nothing is decided by this configuration: it means what is in force")
+        say("nothing is decided by this configuration: it means what is in force; every list is read anew")

@@ -107,7 +107,7 @@ class FileDelivery:
             return Outcome.not_taken(slice_.scraper.id, str(error), error.have)
         except OSError as error:
             self._verified.pop(path, None)
-            return Outcome.not_taken(slice_.scraper.id, _why(path, error))
+            return Outcome.not_taken(slice_.scraper.id, disk.why_not(path, error))
         if written and known is not None and known[2] == slice_.sha256:
             self._log.warning("slice_put_back", scraper=slice_.scraper.id, path=str(path))
         if (signature := _signature(path)) is not None:
@@ -121,15 +121,6 @@ class FileDelivery:
         elif folder not in self._open_to_all:
             self._open_to_all.add(folder)
             self._log.warning("folder_writable_by_all", path=str(folder), remedy="chmod o-w, or give it the sticky bit")
-
-
-def _why(path: Path, error: OSError) -> str:
-    """Which file beside the slice it was, if it was another one: who may write a slice may be denied its note or lock."""
-    if isinstance(error, disk.OddFileError):
-        return str(error)
-    denied = isinstance(error, PermissionError) and isinstance(error.filename, str | bytes)
-    other = Path(os.fsdecode(error.filename)).name if denied else path.name
-    return f"{path}: {error.strerror or error}" + (f" ({other})" if other != path.name else "")
 
 
 def _signature(path: Path) -> Signature | None:

@@ -89,14 +89,15 @@ class OwnEngine(Protocol):
 class SourceContext:
     """What a source is built from beside its own settings. ``folder``: that of the configuration file; ``engine``: the
     Prometheus that promring runs, None: here is none; ``legacy_names``: only label names that Prometheus 2 takes; ``once``:
-    they are asked one time, so what is not there yet is not awaited; ``sections``: the top-level ones; ``shared``: what all
-    sources have in common.
+    they are asked one time, so what is not there yet is not awaited; ``reloaded``: they replace those of a running service;
+    ``sections``: the top-level ones; ``shared``: what all sources have in common.
     """
 
     folder: Path
     engine: OwnEngine | None = None
     legacy_names: bool = False
     once: bool = False
+    reloaded: bool = False
     sections: Sections = field(default_factory=Sections)
     shared: Shared = field(default_factory=Shared)
 

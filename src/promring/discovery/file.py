@@ -9,7 +9,7 @@ this one left (``remember``) stays beside what can be read, so that nothing of a
 answer waits ``patience_s`` for every file and pattern, and is then made of those that can be read.
 
 A pattern that no file ever matched is awaited for ``patience_s``, too. After that it matches nothing, as with Prometheus:
-unless something that is remembered is missing, or no file is there at all.
+unless something that is remembered is missing (a reload misses nothing), or no file is there at all.
 
 Only what changed is read: each file twice, and all of them once in ``interval_s`` (``list_file``).
 """
@@ -70,7 +70,9 @@ class FileTargets(SourceSettings):
 
     def source(self, context: SourceContext) -> FileSource:
         rules = ListRules(self.trusted, context.legacy_names)
-        return FileSource(self.files, self.refresh_interval, rules=rules, patience_s=0.0 if context.once else PATIENCE_S)
+        patience_s = 0.0 if context.once else PATIENCE_S
+        interval_s = self.refresh_interval
+        return FileSource(self.files, interval_s, rules=rules, patience_s=patience_s, reloaded=context.reloaded)
 
     def doubts(self) -> Iterator[Problem]:
         for i, pattern in enumerate(self.files):
@@ -109,9 +111,11 @@ class FileSource:
         *,
         rules: ListRules = ANY,
         patience_s: float = PATIENCE_S,
+        reloaded: bool = False,
     ) -> None:
+        """``reloaded``: somebody has asked for it, and files that are gone are not missed."""
         self._patterns, self._rules = patterns, rules
-        self._timeout_s, self._patience_s = timeout_s, patience_s
+        self._timeout_s, self._patience_s, self._reloaded = timeout_s, patience_s, reloaded
         self.interval_s = interval_s
         self._files: dict[str, ListFile] = {}
         self._stamps = Stamps()
@@ -240,10 +244,10 @@ class FileSource:
         return now >= self._first_read_at + self._patience_s
 
     def _awaited_enough(self, lists: list[TargetPool]) -> bool:
-        """Whether patterns that no file matches mean nothing: all that is remembered is in ``lists``."""
+        """Whether patterns that no file matches mean nothing: all that is remembered is in ``lists``, or is not missed."""
         if not self._waited() or not lists:
             return False
-        if self._remembered is None:
+        if self._remembered is None or self._reloaded:
             return True
         return len(self._join([*lists, self._remembered], ranked=True)) == len(self._join(lists))
 

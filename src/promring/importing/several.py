@@ -80,7 +80,7 @@ def _of_sections(first: Configuration, other: Configuration) -> Iterator[Finding
         labels = [path for path in paths if path.startswith("global.external_labels")]
         if labels:
             what = f"differs from {first.main.name} in {', '.join(labels[:SHOWN_MOST])}"
-            yield other.finding("PI023", what, "each scraper keeps labels of its own", key=key)
+            yield other.finding("PI023", what, f"those of {first.main.name} are written; put each one's own back", key=key)
         rest = [path for path in paths if path not in labels]
         if rest:
             what = f"differs from {first.main.name} in {', '.join(rest[:SHOWN_MOST])}"

@@ -28,6 +28,17 @@ FILE_MODE, FOLDER_MODE = 0o644, 0o755
 _OPEN = os.O_CLOEXEC | os.O_NOFOLLOW
 
 
+def why_not(path: Path, error: OSError) -> str:
+    """Why there is nothing at ``path``, and which file beside it it was, if it was another one: who may write a file may be
+    denied its note or its lock.
+    """
+    if isinstance(error, OddFileError):
+        return str(error)
+    denied = isinstance(error, PermissionError) and isinstance(error.filename, str | bytes)
+    other = Path(os.fsdecode(error.filename)).name if denied else path.name
+    return f"{path}: {error.strerror or error}" + (f" ({other})" if other != path.name else "")
+
+
 class OddFileError(OSError):
     """Something is there that is not a plain file or folder. Its text is whole: it names what, and where."""
 

@@ -103,9 +103,8 @@ class _View:
             trouble="",
         )
         flaps = standing.flaps if standing and _joins(standing) else 0
-        return msgspec.structs.replace(
-            found, trouble=_trouble(found, seen, flaps) or self.reconciler.moves.takeover.held_back.why(name)
-        )
+        troubles = _trouble(found, seen, flaps), self.reconciler.moves.takeover.held_back.why(name)
+        return msgspec.structs.replace(found, trouble="; ".join(filter(None, troubles)))
 
 
 def _unresponsive(found: Mapping[str, Reply | None], name: str) -> str | None:

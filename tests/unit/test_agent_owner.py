@@ -1,0 +1,44 @@
+"""A folder of slices is one scraper's."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from promring.agent.owner import OWNER, TakenError, owned
+from promring.cli import main
+
+
+def test_an_agent_of_another_scraper_ends_and_one_of_the_same_goes_on(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "sd"
+    with owned(folder, "a:1"):
+        assert (folder / OWNER).read_text() == "a:1\n"
+        with pytest.raises(TakenError, match=r"the agent of 'a:1' writes here; the one of 'b:1' needs another folder"):
+            with owned(folder, "b:1"):
+                pass
+        with owned(folder, "a:1"):
+            pass
+        command = ["agent", "--controller", "http://127.0.0.1:1", "--scraper", "b:1", "--dir", str(folder)]
+        result = CliRunner().invoke(main, command)
+        assert (result.exit_code, "the agent of 'a:1' writes here" in result.output) == (1, True), result.output
+    with owned(folder, "b:1"):
+        assert (folder / OWNER).read_text() == "b:1\n", "nobody holds it any more: another name of the scraper"
+    assert [path.name for path in folder.iterdir()] == [OWNER], "no name that a pattern for lists matches"
+
+
+@pytest.mark.parametrize("what", ["a folder", "a link", "a pipe", "garbage"])
+def test_where_there_can_be_no_owner_nobody_is_asked(tmp_path: Path, what: str) -> None:
+    path = tmp_path / OWNER
+    if what == "a folder":
+        path.mkdir()
+    elif what == "a link":
+        path.symlink_to(tmp_path / "elsewhere")
+    elif what == "a pipe":
+        os.mkfifo(path)
+    else:
+        path.write_bytes(b"\xff\x00")
+    with owned(tmp_path, "a:1"), owned(tmp_path, "a:1"):
+        assert not (tmp_path / "elsewhere").exists()
