@@ -11,16 +11,20 @@ from promring.cli import options
 from promring.telemetry import log
 
 
+_OF_SOCKETS = " or unix:///path"
+
+
 def _controllers(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> list[str]:
     from promring.runtime.http_client import parse_base
     from promring.runtime.redact import shown
 
     found = []
-    for text in (part for value in values for part in value.split(",")):
+    parts = [part.strip() for value in values for part in value.split(",")]
+    for text in [part for part in parts if part] or parts:
         try:
             base, socket = parse_base(text, path=True)
         except ValueError as error:
-            raise click.BadParameter(f"{shown(text)!r} {error}") from None
+            raise click.BadParameter(f"{shown(text)!r} {str(error).removesuffix(_OF_SOCKETS)}") from None
         if socket is not None:
             raise click.BadParameter(f"{shown(text)!r}: a controller listens on host:port")
         found.append(str(base).rstrip("/"))

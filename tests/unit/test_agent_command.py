@@ -1,4 +1,4 @@
-"""A folder of slices is one scraper's."""
+"""The command `promring agent`: whom it asks, and that a folder of slices is one scraper's."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from promring.agent.owner import OWNER, TakenError, owned
 from promring.cli import main
+from promring.cli.agent import agent
 
 
 def test_an_agent_of_another_scraper_ends_and_one_of_the_same_goes_on(tmp_path: Path) -> None:
@@ -42,3 +43,17 @@ def test_where_there_can_be_no_owner_nobody_is_asked(tmp_path: Path, what: str) 
         path.write_bytes(b"\xff\x00")
     with owned(tmp_path, "a:1"), owned(tmp_path, "a:1"):
         assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("http://a:1, http://b:2/", ["http://a:1", "http://b:2"]), ("a:1,", ["http://a:1"])]
+)
+def test_controllers_stand_in_a_list_with_spaces_or_a_last_comma(text: str, found: list[str]) -> None:
+    context = agent.make_context("agent", ["--controller", text, "--scraper", "x:1", "--dir", "d"])
+    assert context.params["controllers"] == found
+
+
+@pytest.mark.parametrize("text", ["", " ", ",", "http://a:236000", "a:1,unix:///x"])
+def test_what_is_no_controller_is_refused(text: str) -> None:
+    result = CliRunner().invoke(main, ["agent", "--controller", text, "--scraper", "x:1", "--dir", "d"])
+    assert (result.exit_code, "or unix:" in result.output) == (2, False), result.output
