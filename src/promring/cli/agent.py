@@ -10,7 +10,6 @@ from promring.agent import WAIT_S
 from promring.cli import options
 from promring.telemetry import log
 
-
 _OF_SOCKETS = " or unix:///path"
 
 
