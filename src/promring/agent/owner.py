@@ -17,7 +17,7 @@ from promring.model import PromringError
 
 OWNER = ".promring-agent"
 NAME_BYTES_MAX = 1024
-_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_FLAGS = os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class TakenError(PromringError):
@@ -29,7 +29,7 @@ def owned(folder: Path, scraper: str) -> Iterator[None]:
     """While it runs. Raises ``TakenError``. Blocks."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / OWNER, _FLAGS, 0o644)
+        descriptor = os.open(folder / OWNER, os.O_RDONLY | _FLAGS, 0o644)  # or its file system could not become read-only
     except OSError:
         yield
         return
@@ -51,5 +51,8 @@ def _claim(descriptor: int, folder: Path, scraper: str) -> None:
                     f"--dir {folder}: the agent of {owner[:200]!r} writes here; the one of {scraper!r} needs another folder"
                 ) from None
             return
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{scraper}\n".encode(), 0)
+        writing = os.open(folder / OWNER, os.O_WRONLY | os.O_TRUNC | _FLAGS)
+        try:
+            os.write(writing, f"{scraper}\n".encode())
+        finally:
+            os.close(writing)
