@@ -175,7 +175,15 @@ def place_of(folder: Path, scraper: str, *, agents: bool) -> Path:
     return folder / "agents" / name / f"{SERVICE}.json" if agents else folder / "out" / SERVICE / f"{name}.json"
 
 
-USUAL = {"stopping", "plan_held", "service_has_no_healthy_node", "audit_failed", "job_missing", "coverage"}
+USUAL = {
+    "stopping",
+    "plan_held",
+    "service_has_no_healthy_node",
+    "audit_failed",
+    "job_missing",
+    "coverage",
+    "scrapers_held_back",
+}
 
 
 def unlisted(controllers: Sequence[Controller], allowed: set[str]) -> list[str]:
