@@ -20,7 +20,7 @@ def test_an_agent_of_another_scraper_ends_and_one_of_the_same_goes_on(tmp_path: 
         with pytest.raises(TakenError, match=r"the agent of 'a:1' writes here; the one of 'b:1' needs another folder"):
             with owned(folder, "b:1"):
                 pass
-        with owned(folder, "a:1"):
+        with owned(folder, "A:1"):
             pass
         command = ["agent", "--controller", "http://127.0.0.1:1", "--scraper", "b:1", "--dir", str(folder)]
         result = CliRunner().invoke(main, command)

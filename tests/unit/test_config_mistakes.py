@@ -40,6 +40,7 @@ FILE = "{file: {files: [t/*.json]}}"
         ("fleet: main", "<<: {fleet: main}", 8, "<<: unknown key; merge keys are not read: write the keys out"),
         ("fleet: main", "relabel_configs: []", 8, "relabel_configs: unknown key; it stays in the job on the scrapers"),
         ("fleet: main", "dns_sd_configs: []", 8, "unknown key; it stands under targets: [{dns_sd_configs: ...}]"),
+        ("fleet: main", "kubernetes_sd_configs: []", 8, "unknown key; kubernetes_sd_configs: let a Prometheus discover"),
         (FILE, "{dns: {names: [a b]}}", 9, "names[0]: 'a b' is no name: there is a space in it"),
         ("nodes: [", "interval: 5, nodes: [", 4, "interval: 5 is not a duration such as 500ms, 5s or 1m"),
     ],

@@ -30,6 +30,7 @@ from promring.core.second_opinion import SecondOpinions, Sick
 from promring.core.standing import History
 from promring.core.trials import Trial
 from promring.core.unresponsive import Answers
+from promring.discovery import file as file_source
 from promring.fleet.state import Memory, ServiceMemory
 from promring.fleet.store import Store, orphans, strays
 from promring.fleet.succession import heirs, inherited, origins
@@ -690,3 +691,33 @@ async def named_at_a_start(folder: Path) -> list[str]:
     supervisor.stop()
     await task
     return [one.service for one in supervisor.left_behind]
+
+
+async def test_a_reload_lets_go_what_came_from_the_only_file_of_a_pattern(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restart does not: the folder may not be mounted yet."""
+    monkeypatch.setattr(file_source, "PATIENCE_S", 0.2)
+    async with scrapers(1) as nodes:
+        promring = Promring(tmp_path, nodes)
+        (tmp_path / "gone").mkdir()
+        promring.write(together=False)
+        document = json.loads(promring.file.read_text())
+        document["shard_services"][0]["targets"] = [{"file": {"files": ["a.json", "gone/*.json"]}}]
+        document["shard_services"][0]["guard"] = {"shrink_threshold": 0.1}
+        promring.file.write_text(json.dumps(document))
+
+        def has_it() -> bool:
+            return any(b'"gone:1"' in body for body in promring.bodies().values())
+
+        (tmp_path / "gone/x.json").write_text('[{"targets": ["gone:1"]}]')
+        async with promring.running():
+            assert has_it()
+        (tmp_path / "gone/x.json").unlink()
+        async with promring.running():
+            (source,) = promring.supervisor.services["a"].sources
+            cell = promring.supervisor.services["a"].facts.cells[source]
+            await until(lambda: "reload if its targets shall go" in cell.fact.trouble, "the file is missed")
+            assert has_it()
+            assert not (await promring.supervisor.reload()).problems
+            await until(lambda: not has_it(), "nobody misses it any more")

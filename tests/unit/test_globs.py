@@ -116,7 +116,7 @@ async def test_a_pattern_that_matches_nothing_is_awaited_while_something_remembe
     source = FileSource(patterns, 60.0, patience_s=0.0)
     source.remember(pool_of([TargetGroup.of(["t1:9100", "b:1"])]))
     for _ in range(2):
-        with pytest.raises(DiscoveryError, match=r"\*\.yml: no such file") as caught:
+        with pytest.raises(DiscoveryError, match=r"\*\.yml: no such file; reload if its targets shall go") as caught:
             await source.fetch()
         assert (len(caught.value.pool or ()), caught.value.remembered) == (2, True)
     b.write_text("- targets: [b:1]")

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from promring.model import PromringError
+from promring.runtime.address import canonical_id
 
 OWNER = ".promring-agent"
 NAME_BYTES_MAX = 1024
@@ -26,33 +27,28 @@ class TakenError(PromringError):
 
 @contextlib.contextmanager
 def owned(folder: Path, scraper: str) -> Iterator[None]:
-    """While it runs. Raises ``TakenError``. Blocks."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / OWNER, os.O_RDONLY | _FLAGS, 0o644)  # or its file system could not become read-only
-    except OSError:
+    """The folder is this scraper's while the context lasts. Raises ``TakenError``. Blocks."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(
+                folder / OWNER, os.O_RDONLY | _FLAGS, 0o644
+            )  # open for writing it would forbid "remount,ro"
+            stack.callback(os.close, descriptor)
+            _claim(descriptor, folder, canonical_id(scraper))
         yield
-        return
-    try:
-        _claim(descriptor, folder, scraper)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _claim(descriptor: int, folder: Path, scraper: str) -> None:
-    with contextlib.suppress(OSError, UnicodeError):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.pread(descriptor, NAME_BYTES_MAX, 0).decode().strip()
-            if owner and owner != scraper:
-                raise TakenError(
-                    f"--dir {folder}: the agent of {owner[:200]!r} writes here; the one of {scraper!r} needs another folder"
-                ) from None
-            return
-        writing = os.open(folder / OWNER, os.O_WRONLY | os.O_TRUNC | _FLAGS)
-        try:
-            os.write(writing, f"{scraper}\n".encode())
-        finally:
-            os.close(writing)
+    """Raises ``TakenError``, and OSError where there is no such lock."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.pread(descriptor, NAME_BYTES_MAX, 0).decode(errors="replace").strip()
+        if owner and owner != scraper:
+            others = f"the agent of {owner[:200]!r} writes here; the one of {scraper!r} needs another folder"
+            raise TakenError(f"--dir {folder}: {others}") from None
+        return
+    writing = os.open(folder / OWNER, os.O_WRONLY | os.O_TRUNC | _FLAGS)
+    with open(writing, "wb", buffering=0) as file:
+        file.write(f"{scraper}\n".encode())

@@ -10,7 +10,7 @@ from promring.config.settings import ShardService
 from promring.config.values import Model
 from promring.delivery import kinds as delivery
 from promring.discovery import kinds as discovery
-from promring.discovery.pasted_keys import ON_SCRAPERS, PASTED, SUFFIX
+from promring.discovery.pasted_keys import ON_SCRAPERS, PASTED, hint
 from promring.election import kinds as election
 from promring.loads import kinds as loads
 from promring.membership import kinds as membership
@@ -35,8 +35,10 @@ def meant_by(path: KeyPath, document: object) -> str:
     if path[0] == "shard_services" and len(path) == _DEPTH_OF_SERVICE:
         if path[-1] in ON_SCRAPERS:
             return "; it stays in the job on the scrapers"
-        if str(path[-1]).endswith(SUFFIX) or path[-1] in PASTED:
+        if path[-1] in PASTED:
             return f"; it stands under targets: [{{{path[-1]}: ...}}]"
+        if instead := hint(str(path[-1])):
+            return f"; {instead}"
     beside = document
     for part in path[:-1]:
         try:

@@ -223,7 +223,10 @@ class FileSource:
             self._complete, self._remembered = True, None
             self._say_absent(absent)
             return self._join(lists)
-        said = "; ".join([*(f"{pattern}: no such file" for pattern in absent if not self._complete), *errors])
+        why = "no such file" + (
+            "; reload if its targets shall go" if self._remembered is not None and self._waited() else ""
+        )
+        said = "; ".join([*(f"{pattern}: {why}" for pattern in absent if not self._complete), *errors])
         if self._complete:
             return DiscoveryError(said, self._join(lists))
         return DiscoveryError(said, self._without_a_part(lists), remembered=self._remembered is not None)

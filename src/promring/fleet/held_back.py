@@ -1,12 +1,12 @@
-"""Who gets nothing for a while after a start without a state, since nobody has seen what it has.
+"""After a start without a state: scrapers that get no new list yet, because nobody has seen which targets they have.
 
-The run before, whose state was lost, may have given a scraper targets that another one owns now. What the others show counts
-as given to them (``takeover``). Of one that does not answer in time, or that does not show the job of a service, nobody
-knows: its list would be replaced by one without those targets before their new owners scrape them.
+The state that was lost may have given a scraper targets that the new plan gives to another scraper. The targets that a
+scraper shows count as given to it (``takeover``). A scraper that does not answer in time, or does not show the job of a
+service, shows none: a new list would take these targets away before their new owners scrape them.
 
-So such a scraper gets nothing of that service until it shows the job, and then what it has counts, too; or until the others
-have had the time of a hand-over. It goes on with the list that it has. Where no scraper shows a service there is nothing to
-compare with, as at the very first start: nobody is held back.
+Such a scraper is held back: it gets no new list of that service, and goes on with the list that it has. That ends when the
+scraper shows the job (its targets count as given then), or when the other scrapers have had the time of a hand-over. Where
+no scraper shows a service, as at the very first start, no scraper is held back.
 """
 
 from __future__ import annotations

@@ -56,11 +56,12 @@ class Step:
     departed: Departed
     trials: Mapping[int, Trial]
     failing: Failing
-    looked: bool
-    let_go: Collection[Pair]
-    """Those that were held back until now."""
-    shown: Collection[Pair]
-    """Services and scrapers of which something was seen when it was made."""
+    looked: bool = False
+    """Whether it was made after the look at all scrapers that a take-over waits for."""
+    let_go: Collection[Pair] = ()
+    """Services and scrapers that were held back until now."""
+    shown: Collection[Pair] = ()
+    """Services and scrapers of which something was seen when the step was made."""
 
 
 class Look(NamedTuple):
@@ -179,9 +180,6 @@ class Moves:
             memory.departed.and_then(before, live, now),
             opinions.trials,
             self._failing,
-            looked=False,
-            let_go=(),
-            shown=(),
         )
 
     def _schedule(
@@ -212,7 +210,7 @@ class Moves:
         self.takeover.in_force(step.slices.keys(), step.placed.pool)
         if step.looked:
             live = {s.id for s in step.placed.scrapers}
-            self.takeover.done(live, step.shown, self._evidence().overlap_s(self.handover, "", ""))
+            self.takeover.done(live, step.shown, Evidence(self._facts.seen).overlap_s(self.handover, "", ""))
 
     def noted(self, memory: Memory) -> Memory:
         """``memory``, and whether it is still to be looked what the scrapers have."""
