@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from promring.config.document import KeyPath
+from promring.config.http_client import HttpConfig
 from promring.config.kinds import Problem
 from promring.config.node import Node
 from promring.config.settings import FleetKeys, Settings
@@ -55,11 +56,13 @@ def warnings(settings: Settings) -> Iterator[Problem]:
         for path, what in fleet.scrapers.doubts():
             yield ("fleets", i, "scrapers", fleet.scrapers.kind, *path), what
         yield from _of_few_scrapers(("fleets", i), fleet)
+        yield from _passwordless(("fleets", i, "scraper_api"), fleet.scraper_api)
     for i, service in enumerate(settings.shard_services):
         if settings.keys_at(i)[0] == "shard_services":
             for path, what in service.scrapers.doubts():
                 yield ("shard_services", i, "scrapers", service.scrapers.kind, *path), what
             yield from _of_few_scrapers(("shard_services", i), service)
+            yield from _passwordless(("shard_services", i, "scraper_api"), service.scraper_api)
         listed, copies = len(service.listed), service.placement.replication_factor
         if service.scrapers.lists_all and copies > listed:
             path = ("shard_services", i, "placement", "replication_factor")
@@ -68,6 +71,7 @@ def warnings(settings: Settings) -> Iterator[Problem]:
             for path, what in targets.doubts():
                 yield ("shard_services", i, "targets", j, targets.kind, *path), what
             yield from _asked_often(("shard_services", i, "targets", j, targets.kind), targets)
+            yield from _passwordless(("shard_services", i, "targets", j, targets.kind), targets)
         for j, delivery in enumerate(service.delivery):
             for path, what in delivery.doubts():
                 yield (*settings.keys_at(i), "delivery", j, delivery.kind, *path), what
@@ -84,10 +88,23 @@ def _of_few_scrapers(at: KeyPath, keys: FleetKeys) -> Iterator[Problem]:
             yield (*at, "scrapers", keys.scrapers.kind, *keys.scrapers.listed_at, i), UNSPECIFIED
 
 
+def _blocks(targets: SourceSettings) -> Iterator[tuple[KeyPath, SourceSettings]]:
+    """What stands under the key of its kind, and where."""
+    yield from [((i,), part) for i, part in enumerate(targets.parts)] if targets.joins else [((), targets)]
+
+
+def _passwordless(at: KeyPath, keys: object) -> Iterator[Problem]:
+    """Prometheus sends an empty password, too, and it is hardly meant."""
+    blocks = _blocks(keys) if isinstance(keys, SourceSettings) else [((), keys)]
+    for path, one in blocks:
+        user = one.basic_auth if isinstance(one, HttpConfig) else None
+        if user is not None and user.password is None and user.password_file is None:
+            yield (*at, *path, "basic_auth"), "no password: an empty one is sent"
+
+
 def _asked_often(at: KeyPath, targets: SourceSettings) -> Iterator[Problem]:
     """``5ms`` may be meant to be ``5m``."""
-    blocks = [((i,), part) for i, part in enumerate(targets.parts)] if targets.joins else [((), targets)]
-    for path, one in blocks:
+    for path, one in _blocks(targets):
         for key in ("interval", "refresh_interval"):
             if (every_s := getattr(one, key, OFTEN_S)) < OFTEN_S:
                 yield (*at, *path, key), f"asks every {every_s * 1000:g}ms: ms are milliseconds, m are minutes"

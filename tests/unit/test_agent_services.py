@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import io
 import itertools
 import os
 from collections.abc import AsyncIterator
@@ -91,6 +92,28 @@ async def test_a_file_a_service_and_only_what_changed_is_sent(tmp_path: Path, pa
             assert value(metrics, "slices_total", service="y", outcome="written") == 2
             assert poller.unready() == ""
             assert len(one.asked) <= 4, "one request at a time, and no more of them than changes"
+
+
+async def test_a_file_that_somebody_changed_is_put_back_and_said(tmp_path: Path) -> None:
+    said = io.StringIO()
+    log.configure("info", "logfmt", stream=said)
+
+    def times() -> int:
+        lines = [line for line in said.getvalue().splitlines() if "msg=slice_changed_by_others" in line]
+        assert all(f"srv_name=y file={tmp_path}/y.json" in line for line in lines), lines
+        return len(lines)
+
+    async with controllers() as (one,):
+        async with polling(tmp_path, one, wait_s=0.5) as (poller, _):
+            await has(tmp_path, x=A, y=A, z=A)
+            await until(lambda: poller.files["y"].has != "", "it has it", 15)
+            (tmp_path / "y.json").unlink()
+            await until(lambda: times() == 1, "it is said that it was removed", 15)
+            await has(tmp_path, x=A, y=A, z=A)
+            await until(lambda: poller.files["y"].has != "", "it has it again", 15)
+            (tmp_path / "y.json").write_bytes(C)
+            await until(lambda: times() == 2, "it is said that it was changed", 15)
+            await has(tmp_path, x=A, y=A, z=A)
 
 
 async def test_a_service_that_is_new_gets_a_file_and_one_that_goes_keeps_its_own(

@@ -95,6 +95,31 @@ def test_a_glob_that_matches_nothing_is_valid_and_said(folder: Path) -> None:
         ),
         (FILES, FILES[:-1] + ", refresh_interval: 5ms}", 6, "file.refresh_interval: warning: asks every 5ms: ms are mill"),
         (FILES, "file_sd_configs: [{files: [targets/*.json], refresh_interval: 5ms}]", 6, "_configs[0].refresh_interval: w"),
+        (
+            FILES,
+            'http: {url: "http://x/", refresh_interval: 5s, timeout: 9s}',
+            6,
+            "http.timeout: warning: longer than re",
+        ),
+        (
+            FILES,
+            'http: {url: "http://x/", basic_auth: {username: u}}',
+            6,
+            "http.basic_auth: warning: no password: an empt",
+        ),
+        (
+            FILES,
+            'http_sd_configs: [{url: "http://x/", basic_auth: {username: u}}]',
+            6,
+            "_configs[0].basic_auth: warning: n",
+        ),
+        (FILES, 'file: {files: ["~/x/*.json"]}', 6, "x/*.json' yet; ~ is no home folder here"),
+        (
+            "targets:",
+            "scraper_api: {basic_auth: {username: u}}\n    targets:",
+            5,
+            "scraper_api.basic_auth: warning: no p",
+        ),
     ],
 )
 def test_what_is_hardly_meant_is_said(folder: Path, old: str, new: str, line: int, said: str) -> None:

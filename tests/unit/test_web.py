@@ -86,8 +86,12 @@ async def running(
     paths: Paths | None = None,
     second: str = "web",
     more: int = 0,
+    secret: str = "sesame\n",
+    said: io.StringIO | None = None,
 ) -> AsyncIterator[Running]:
-    """``shared``: ``node`` and ``second``, with 20 targets, have one fleet, ``main``, with ``more`` besides."""
+    """``shared``: ``node`` and ``second``, with 20 targets, have one fleet, ``main``, with ``more`` besides. ``secret`` is
+    in the token's file, the log goes to ``said``.
+    """
     async with scrapers(2) as nodes, aiohttp.ClientSession(skip_auto_headers=["Accept-Encoding"]) as session:
         # A busy machine answers late many times, and nobody dies of it.
         probe = {"nodes": nodes, "interval": "100ms", "timeout": "100ms", "unhealthy_after": 100}
@@ -114,10 +118,10 @@ async def running(
         file = folder / "promring.yml"
         file.write_text(json.dumps(config))
         token = folder / "token"
-        token.write_text("sesame\n")
+        token.write_text(secret)
         options = Options(file, folder / "state", WebSettings("127.0.0.1", 0, token, paths=paths or Paths()))
         events = Events()
-        log.configure(stream=io.StringIO(), keep=events.keep)
+        log.configure(stream=said or io.StringIO(), keep=events.keep)
         supervisor = Supervisor(options, load_with_lines(file), log.get(), events)
         made = Running(folder, supervisor, session, nodes)
         if targets:
@@ -209,6 +213,10 @@ async def test_what_is_not_known_is_503_and_what_is_not_there_404(tmp_path: Path
         await until(lambda: r.supervisor.unready() == [], "ready")
         assert (await r.get(f"/sd/node/{r.nodes[0]}"))[0] == 200
         assert (await r.get("/sd/node/10.9.9.9:9090"))[0] == 503
+        host, _, port = r.nodes[0].rpartition(":")
+        for mistaken in (f"{host}:{int(port) % 60000 + 1}", host):
+            status, _, body = await r.get(f"/sd/node/{mistaken}")
+            assert f"scraper '{mistaken}' is not in the plan; did you mean '{host}:" in json.loads(body)["error"]
         for path in ("/sd/nobody/x:1", f"/sd/files-only/{r.nodes[0]}", "/api/v1/services/x", "/api/v1/x", "/nothing"):
             status, _, body = await r.get(path)
             assert status == 404, path
@@ -353,6 +361,16 @@ async def test_without_a_configured_token_nothing_can_be_written(tmp_path: Path)
             assert response.status == 403
 
 
+async def test_a_token_file_that_holds_none_is_said_at_the_start(tmp_path: Path) -> None:
+    said = io.StringIO()
+    async with running(tmp_path, secret=" \n", said=said) as r:
+        await until(lambda: "msg=web_token_unusable" in said.getvalue(), "it is said")
+        assert f"{tmp_path}/token: is empty" in said.getvalue().partition("msg=web_token_unusable")[2]
+        (tmp_path / "token").write_text("sesame")
+        async with r.session.post(r.url + "/-/reload", headers={"Authorization": "Bearer sesame"}) as response:
+            assert response.status == 200, "it is read again for each use"
+
+
 @pytest.mark.parametrize("times", [1, 3])
 async def test_reloads_keep_what_is_served(tmp_path: Path, times: int) -> None:
     async with running(tmp_path) as r:
@@ -465,12 +483,19 @@ async def test_a_stop_does_not_wait_for_long_polls(tmp_path: Path) -> None:
         assert not waiting.done()
         started = time.monotonic()
         r.supervisor.stop()
-        with pytest.raises(aiohttp.ClientError):
-            await waiting
+        status, _, body = await waiting
+        assert (status, json.loads(body)["error"]) == (503, "this controller is being stopped: ask another one")
     assert time.monotonic() - started < 1.9 * slower(), "it waited for the polls, 2 s"
 
 
-async def test_a_configuration_is_foreseen_with_the_token_only_and_changes_nothing(tmp_path: Path) -> None:
+async def _half_a_body() -> AsyncIterator[bytes]:
+    yield b"shard_services:"
+    await asyncio.sleep(60)
+
+
+async def test_a_configuration_is_foreseen_with_the_token_only_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with running(tmp_path) as r:
         config = json.loads((tmp_path / "promring.yml").read_text())
         config["shard_services"][0]["placement"] = {"capacity": 15}
@@ -510,6 +535,10 @@ async def test_a_configuration_is_foreseen_with_the_token_only_and_changes_nothi
             assert response.status == 413
         async with r.session.post(url, data=gzip.compress(b"{}"), headers=token | {"Content-Encoding": "gzip"}) as response:
             assert (response.status, "'gzip' is not read" in (await response.json())["error"]) == (415, True)
+        monkeypatch.setattr("promring.web.api.BODY_S", 0.2)
+        async with r.session.post(url, data=_half_a_body(), headers=token) as response:
+            assert (response.status, (await response.json())["error"]) == (408, "the body was not whole within 0.2 s")
+        monkeypatch.undo()
         for expected, status in {"100-continue": 400, "cake": 417}.items():
             async with r.session.post(url, data=b"[]", headers=token | {"Expect": expected}) as response:
                 assert (response.status, (await response.json())["status"]) == (status, "error")

@@ -144,9 +144,7 @@ class Poller:
         return max(SHORT_S, min([most_s, *soonest]))
 
     async def _take(self, controller: str, answer: Response, named: Named) -> tuple[bool, int, int]:
-        """As ``_asked``. Raises ``NoSliceError`` for what is
-        no such answer.
-        """
+        """As ``_asked``. Raises ``NoSliceError`` for what is no such answer."""
         try:
             if is_page(answer):
                 raise BundleError("an HTML page, a proxy's: not promring's")
@@ -297,12 +295,16 @@ class Poller:
                 file.look()
             return [file for file in files if file.is_gone]
 
+        had = {file for file in files if file.has}
         for file in await in_thread(look):
             del self.files[file.key]
             self._metrics.forget(file.service)
         for file in self.files.values():
             if file.note is not None and file.has:  # the note is written first: it may be ahead of the file
                 self._metrics.slice_is(file.service, file.note.generation)
+            elif file in had:
+                note = "changed or removed: a controller is asked for it"
+                self._log.warning("slice_changed_by_others", srv_name=file.service, file=str(file.path), note=note)
 
     # --- what is said --------------------------------------------------------------------------------------------------
 

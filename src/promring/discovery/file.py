@@ -82,7 +82,8 @@ class FileTargets(SourceSettings):
                 yield ("files", i), f"{pattern}: {error.strerror}"
                 continue
             if absent:
-                yield ("files", i), f"no file matches {pattern!r} yet"
+                home = "; ~ is no home folder here" if "~" in Path(pattern).parts else ""
+                yield ("files", i), f"no file matches {pattern!r} yet{home}"
 
 
 class _Opened(NamedTuple):
@@ -223,13 +224,17 @@ class FileSource:
             self._complete, self._remembered = True, None
             self._say_absent(absent)
             return self._join(lists)
-        why = "no such file" + (
-            "; reload if its targets shall go" if self._remembered is not None and self._waited() else ""
-        )
+        why = f"no such file{self._then(lists)}"
         said = "; ".join([*(f"{pattern}: {why}" for pattern in absent if not self._complete), *errors])
         if self._complete:
             return DiscoveryError(said, self._join(lists))
         return DiscoveryError(said, self._without_a_part(lists), remembered=self._remembered is not None)
+
+    def _then(self, lists: list[TargetPool]) -> str:
+        """What becomes of a pattern that no file matches."""
+        if not self._waited():
+            return f"; awaited for {self._patience_s:g} s from the start" if lists else ""
+        return "; reload if its targets shall go" if self._remembered is not None else ""
 
     def _without_a_part(self, lists: list[TargetPool]) -> TargetPool | None:
         """What to go on with while some file was never read: what is remembered goes on beside what can be read."""

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import re
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from yarl import URL
 
 from promring.config.document import YamlProblem, read_yaml
 from promring.config.http_client import HEADER, HttpClient, HttpConfig
+from promring.config.kinds import Problem
 from promring.config.values import AbsolutePath, HttpUrl, Interval
 from promring.discovery import SourceContext, SourceSettings, asking
 from promring.discovery.list_rules import ANY, ListRules
@@ -67,6 +68,10 @@ class HttpTargets(HttpQuery, HttpClient):
     @property
     def timeout_s(self) -> float:
         return self.timeout or min(self.refresh_interval, 30.0)
+
+    def doubts(self) -> Iterator[Problem]:
+        if self.timeout is not None and self.timeout > self.refresh_interval:
+            yield ("timeout",), "longer than refresh_interval: a slow answer delays the next question"
 
     async def headers(self) -> dict[str, str]:
         """Raises ``DiscoveryError`` for a file of headers that is none, ``SecretError``."""

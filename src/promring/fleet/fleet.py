@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from itertools import chain
 
 from promring.audit.look import Look
 from promring.audit.watch import Audit
@@ -33,6 +34,7 @@ from promring.membership import Membership, Roster, Rostered
 from promring.membership.direct import DirectProbes
 from promring.membership.watching import watch
 from promring.model import Answer, Known, Members, Placement, Slice, Unknown
+from promring.runtime.near import meant_host
 from promring.runtime.unforeseen import kept_alive
 from promring.telemetry.log import Logger
 from promring.telemetry.metrics import Metrics
@@ -121,7 +123,11 @@ class Service:
     def why_not(self, scraper: str) -> str:
         """Why there is no slice for this scraper."""
         held_back = self.fleet.reconciler.moves.takeover.held_back.why(scraper, self.name)
-        return self.unready() or held_back or f"scraper {scraper!r} is not in the plan"
+        if why := self.unready() or held_back:
+            return why
+        listed = (one.id for one in self.fleet.facts.listed)
+        planned = (one.scraper.id for one in self.slices.values())
+        return f"scraper {scraper!r} is not in the plan{meant_host(scraper, chain(listed, planned))}"
 
     def __repr__(self) -> str:
         return f"Service({self.name}, sources={list(self.sources)})"

@@ -301,6 +301,7 @@ WRITES = (
         ],
         errors={
             **{400: "The configuration is bad, or there can be no such plan.", 413: "The configuration is too long."},
+            408: "The body did not come in time.",
             415: "The body has a Content-Encoding.",
         },
         write=True,

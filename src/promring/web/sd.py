@@ -36,17 +36,21 @@ class Polls:
     def __init__(self, most: int = POLLS_MOST) -> None:
         self._most = most
         self._waiting: set[asyncio.Task[object]] = set()
+        self._ending = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def close(self) -> None:
-        """End them, so that who waits asks another controller at once."""
+        """Answer them, so that who waits asks another controller at once."""
+        self._ending.set()
         for task in self._waiting:
             task.cancel()
 
     async def wait(self, work: Callable[[], Awaitable[T]]) -> T:
-        """What one waits for. Raises ``ApiError`` 503 when there are too many."""
+        """What one waits for. Raises ``ApiError`` 503 when there are too many, and when promring ends."""
+        if self._ending.is_set():
+            raise _ending()
         if len(self._waiting) >= self._most:
             raise ApiError(503, "busy", f"{self._most} requests wait already", retry_after_s=5)
         task = asyncio.current_task()
@@ -54,8 +58,17 @@ class Polls:
         self._waiting.add(task)
         try:
             return await work()
+        except asyncio.CancelledError:
+            if not self._ending.is_set():  # its client is gone
+                raise
+            task.uncancel()
+            raise _ending() from None
         finally:
             self._waiting.discard(task)
+
+
+def _ending() -> ApiError:
+    return ApiError(503, "unavailable", "this controller is being stopped: ask another one")
 
 
 class SdEndpoint:

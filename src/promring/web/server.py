@@ -120,6 +120,9 @@ class WebServer:
             self.port = await listener.bind(where.host, where.port)
             self.bound.set()
             self._log.info("listening", address=join_host_port(where.host, where.port))
+            if why := await self._token.trouble():
+                note = "nothing can be written until it holds a token: it is read again for each use"
+                self._log.warning("web_token_unusable", error=why, note=note)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._learn_own_name())
                 group.create_task(listener.run())

@@ -25,12 +25,19 @@ class Token:
 
     async def read(self) -> str:
         """The token; empty when there is none, or the file is not one line of text."""
+        return (await self._found())[0]
+
+    async def trouble(self) -> str:
+        """Why the file holds no token; empty when it does, or there shall be none."""
+        return (await self._found())[1]
+
+    async def _found(self) -> tuple[str, str]:
         if self._path is None:
-            return ""
+            return "", ""
         try:
-            return await secretfile.read_line(self._path)
-        except secretfile.SecretError:
-            return ""
+            return await secretfile.read_line(self._path), ""
+        except secretfile.SecretError as error:
+            return "", str(error)
 
     async def given_by(self, request: web.Request) -> bool:
         """Whether the request has it."""

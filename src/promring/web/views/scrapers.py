@@ -257,5 +257,5 @@ def _trouble(scraper: Scraper, seen: ScraperCoverage | None, flaps: int) -> str:
         return f"its relabelling drops {count} that another scraper took: are their rules and shard flags the same?"
     if seen and seen.missing:
         count = "1 target of its slice is" if seen.missing == 1 else f"{seen.missing} targets of its slice are"
-        return f"{count} not scraped"
+        return f"{count} not scraped by it"
     return scraper.reason if scraper.state == "unknown" and not scraper.last_state else ""
