@@ -378,12 +378,12 @@ async def until_status(s: Stage, controller: Controller, path: str, status: int)
 
 @pytest.mark.row(15, 38, did="the checks of 4 of 6 fail while they live; a person releases the plan at the leader of two")
 async def test_a_release_at_the_leader_is_for_all_controllers(tmp_path: Path, consul_program: Path, seen: Seen) -> None:
-    async with stage(tmp_path, consul_program, None, scrapers=6, lock={}, leave_delay="2s") as s:
+    # Four deaths at once, and a delay that outlasts them: else one controller may act on fewer of them before the panic.
+    async with stage(tmp_path, consul_program, None, scrapers=6, lock={}, leave_delay="5s") as s:
         s.allowed |= LOCK_TROUBLE | {"release"}
         second = await s.join_in("second")
         *_, left = s.scrapers  # it asks for its slice by http_sd
-        for x in s.scrapers[:4]:
-            await s.call_dead(x)
+        await asyncio.gather(*(s.call_dead(x) for x in s.scrapers[:4]))
 
         async def held() -> list[bool]:
             described = [await c.ask(s.session, f"services/{SERVICE}") for c in s.controllers]
