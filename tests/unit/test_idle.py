@@ -291,6 +291,19 @@ def test_nobody_that_has_no_such_job_is_asked_to_try_and_everybody_else_is() -> 
     assert {trial.scraper for key, trial in trials.items() if key not in node} == {A, B, D}
 
 
+def test_who_lacks_two_targets_is_not_called_idle_and_is_asked_to_try_no_others() -> None:
+    """Two scrapers lost the job, one of them had few targets of it: it was given a third one to try, and nobody had that."""
+    more = sorted(of_service(owned(PLACED, MEMBERS[3]), "db"))[2:]
+    owners = PLACED.owners.copy()
+    owners[rows_of(POOL, np.array(more, dtype=np.uint64))] = 2
+    fleet = Fleet(replace(PLACED, owners=owners))
+    fleet.without = {A: ("db",), D: ("db",)}
+    found = fleet.looked(3)
+    lost = of_service(owned(PLACED, MEMBERS[0]), "db")
+    assert D not in {found.trials[key].scraper for key in lost}
+    assert found.jobs.idle.keys() == {("db", A)}
+
+
 def test_who_is_found_to_have_no_such_job_makes_way_for_the_next_that_tries() -> None:
     """Two controllers had begun to try a target at another moment each: one with a scraper that has no such job, either.
     There it stayed, until it was given up; nobody had it, since the other one's choice reads what the first one writes.

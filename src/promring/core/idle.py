@@ -106,17 +106,24 @@ class IdleJobs:
     since: Mapping[Pair, float] = field(default_factory=dict)
     idle: Mapping[Pair, Idle] = field(default_factory=dict)
 
-    def suspects(self, lacks: Mapping[Pair, Lacking], now: float) -> set[Pair]:
-        """Who has lacked most for long, and who is idle. ``lacks``: as ``not_lacked_by_most`` has it.
-        A few targets are enough where the scraper lacks most of all that it was given.
+    def doubtful(self, lacks: Mapping[Pair, Lacking], now: float) -> set[Pair]:
+        """Who has lacked most for long, however few targets that are, and who is idle: nobody to ask to try others'.
+        ``lacks``: as ``not_lacked_by_most`` has it.
         """
-        lasting = {pair for pair in lacks if now - self.since.get(pair, now) >= LASTS_S}
+        return {pair for pair in lacks if now - self.since.get(pair, now) >= LASTS_S} | self.idle.keys()
+
+    def suspects(self, lacks: Mapping[Pair, Lacking], now: float) -> set[Pair]:
+        """Those of the ``doubtful`` who may be idle. A few targets are enough where the scraper lacks most of all that it
+        was given.
+        """
         given, lacked = Counter[str](), Counter[str]()
         for (_, name), one in lacks.items():
             given[name] += one.given
             lacked[name] += len(one.ids)
         idle_all = {name for name in lacked if lacked[name] >= max(LEAST, SHARE * given[name])}
-        return {pair for pair in lasting if len(lacks[pair].ids) >= LEAST or pair[1] in idle_all} | self.idle.keys()
+        doubtful = self.doubtful(lacks, now)
+        enough = {pair for pair, one in lacks.items() if len(one.ids) >= LEAST or pair[1] in idle_all}
+        return (doubtful & enough) | self.idle.keys()
 
     def after(
         self, lacks: Mapping[Pair, Lacking], reached: Collection[Pair], told: Collection[Pair], now: float

@@ -154,20 +154,21 @@ class SecondOpinions:
         if 2 * sum(one.fails_most for one in failing.values()) > len(failing):
             suspects = set()
         counted = {key: self.down.get(key, 0) + 1 for key in down}
-        bars = Bars(suspects, self.jobs.suspects(credible, now), lacked)
+        without = self.jobs.suspects(credible, now)
+        bars = Bars(suspects, self.jobs.doubtful(credible, now), lacked)
         live = {s.id for s in placement.scrapers if s.weight}
         known = {key: trial for key, trial in self.trials.items() if key not in over and trial.scraper in live}
         again = {key: pause for key, pause in self.again_at.items() if key not in over}
         trials, again = gone_on(known, again, placement, ring, up_at, seen, bars, now)
         most = max(TRIALS_LEAST, int(TRIALS_SHARE * len(placement.pool)))
-        sample = _sample(suspects, failing) | sampled(bars.without, credible, self.jobs.idle)
+        sample = _sample(suspects, failing) | sampled(without, credible, self.jobs.idle)
         due = [key for key in sorted(counted) if key not in trials and (counted[key] >= AFTER or key in sample)]
         due = [key for key in due if key not in again or again[key][0] <= now]
         others = [key for key in due if key not in sample][: max(0, most - len(trials))]
         chosen = [*(key for key in due if key in sample), *others][:NEW_MOST]
         trials |= {key: Trial(other, now) for key, other in next_on_ring(placement, ring, chosen, bars)}
         beyond = len(due) - len(chosen)
-        reached = reached_elsewhere(bars.without, credible, placement.pool, asked_by > 0, good)
+        reached = reached_elsewhere(without, credible, placement.pool, asked_by > 0, good)
         jobs = self.jobs.only(live).after(lacks, reached, told, now)
         return SecondOpinions(counted, trials, again, self._sick_after(suspects, failing, now), beyond, jobs)
 
