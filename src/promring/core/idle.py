@@ -75,8 +75,8 @@ def lacking(
     seen: Mapping[str, Seen],
     told: Collection[Pair],
 ) -> dict[Pair, Lacking]:
-    """Of each service and scraper of which something was ``told`` and that has something in its slice. ``claims``: what the
-    slices hold; ``taken``: when that was taken; ``seen``: what each scraper does of all services.
+    """What each scraper lacks of each service, for the pairs of which something was ``told`` and whose slice holds something.
+    ``claims``: what the slices hold; ``taken``: when that was taken; ``seen``: what each scraper does of all services.
     """
     found: dict[Pair, Lacking] = {}
     rows = claims.rows(pool)
@@ -165,7 +165,7 @@ class IdleJobs:
 
 
 def not_lacked_by_most(lacks: Mapping[Pair, Lacking]) -> dict[Pair, Lacking]:
-    """``lacks`` without the services of which most scrapers, at least two, lack most: then it is not the scrapers."""
+    """``lacks`` without the services that most scrapers lack, two at least: the fault is not with these scrapers then."""
     asked = Counter(service for (service, _), one in lacks.items() if one.given)
     lack_most = Counter(service for (service, _), one in lacks.items() if one.most)
     not_they = {service for service, count in lack_most.items() if count > 1 and 2 * count > asked[service]}
@@ -175,8 +175,9 @@ def not_lacked_by_most(lacks: Mapping[Pair, Lacking]) -> dict[Pair, Lacking]:
 def only_missing(
     lacks: Mapping[Pair, Lacking], pool: TargetPool, enough: Flags, tried: Collection[int]
 ) -> dict[Pair, Lacking]:
-    """``lacks``, of it only what not ``enough`` scrape, by row of the pool, or what is ``tried`` elsewhere because of that,
-    by id. What a former owner still holds has time: the next one may read its list once in minutes.
+    """``lacks`` without the targets that are scraped anyway. ``enough``: by row of the pool, whether as many scrape it as
+    shall; a former owner counts, as the new one may read its list only once in minutes. ``tried``: ids of those that stay
+    although they are scraped, since that is a trial.
     """
     few = np.array(sorted(tried), dtype=np.uint64)
 
