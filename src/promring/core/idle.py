@@ -75,8 +75,9 @@ def lacking(
     seen: Mapping[str, Seen],
     told: Collection[Pair],
 ) -> dict[Pair, Lacking]:
-    """What each scraper lacks of each service, for the pairs of which something was ``told`` and whose slice holds something.
-    ``claims``: what the slices hold; ``taken``: when that was taken; ``seen``: what each scraper does of all services.
+    """What each scraper lacks of each service, for the pairs of which something was ``told`` and whose slice holds
+    something. ``claims``: what the slices hold; ``taken``: when that was taken; ``seen``: what each scraper does of all
+    services.
     """
     found: dict[Pair, Lacking] = {}
     rows = claims.rows(pool)
