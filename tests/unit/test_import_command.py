@@ -146,6 +146,12 @@ def test_what_is_to_do_next_can_be_done_as_it_is_printed(old: Path, tmp_path: Pa
     said = run(old, "--out", tmp_path / "new", "--discovery-url", "http://127.0.0.1:9095").stdout
     assert "discovery.yml --web.listen-address=127.0.0.1:9095 --storage.tsdb.path=" in said
     assert "promring.yml --web.listen-address=0.0.0.0:9600 --web.token-file=" in said
+    assert "[PI039]" not in said
+
+
+def test_a_scraper_where_the_prometheus_that_discovers_shall_listen_is_said(old: Path) -> None:
+    said = run(old, "--dry-run", "--scraper", "127.0.0.1:9090", "--scraper", "127.0.0.1:9091").output
+    assert "127.0.0.1:9090 is a scraper, and the Prometheus that discovers, too; give that one another port" in said
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ class Report:
         place = shlex.quote(str(out))
         say("next, beside the old server, which goes on:")
         if DISCOVERY in self.found.files:
-            listen = _listening(self.found.layout.discovery_url)
+            listen = self.found.layout.discoverer
             say(f"  prometheus --config.file={place}/{DISCOVERY} --web.listen-address={listen} --storage.tsdb.path=DIR")
         if PROMRING in self.found.files:
             say(f"  promring check {place}/{PROMRING}")
@@ -123,12 +123,6 @@ class Report:
             "load": _described_load(self.load) if self.load is not None else None,
             "findings": [finding.as_json() for finding in found.findings],
         }
-
-
-def _listening(url: str) -> str:
-    """Where the server listens that is asked at this URL."""
-    parts = urlsplit(url)
-    return parts.netloc if parts.port else f"{parts.netloc}:{443 if parts.scheme == 'https' else 80}"
 
 
 def _described_load(load: Load) -> dict[str, object]:

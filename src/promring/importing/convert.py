@@ -18,6 +18,7 @@ from promring.importing.services import Layout, promring_text, service_names
 from promring.importing.several import differences
 from promring.importing.source import parse_source
 from promring.importing.verdicts import Judged, Verdict, Wishes, judge
+from promring.runtime.address import canonical_id
 
 PROMRING, DISCOVERY, SCRAPERS = "promring.yml", "discovery.yml", "prometheus.yml"
 PRIVATE, PUBLIC = 0o600, 0o644
@@ -118,6 +119,9 @@ def _others(found: Converted) -> list[Finding]:
         text, said = discovering_text(discovered, vmagent=configuration.vmagent)
         findings += said
         found.files[DISCOVERY] = _file(text, DISCOVERY)
+        if canonical_id(layout.discoverer) in map(canonical_id, layout.scrapers):
+            what = f"{layout.discoverer} is a scraper, and the Prometheus that discovers, too"
+            findings.append(configuration.finding("PI039", what, "give that one another port, with --discovery-url"))
     return findings
 
 

@@ -61,6 +61,7 @@ CODES = {
     "PI036": Code(INFO, "an included file outside the configuration's folder: it is written under included/"),
     "PI037": Code(ERROR, "a path of Windows: no file that promring, or the Prometheus that discovers, reads has that name"),
     "PI038": Code(WARNING, "hashmod in metric_relabel_configs shares series, not targets: each scraper keeps the same part"),
+    "PI039": Code(WARNING, "the Prometheus that discovers has the address of a scraper"),
 }
 
 

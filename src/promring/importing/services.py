@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from promring.importing.edits import quoted
 from promring.importing.findings import Finding
@@ -41,6 +41,12 @@ class Layout:
     slices: str = "promring"
     http_sd: str = ""
     discovery_url: str = "http://127.0.0.1:9090"
+
+    @property
+    def discoverer(self) -> str:
+        """``host:port`` of the Prometheus that discovers."""
+        parts = urlsplit(self.discovery_url)
+        return parts.netloc if parts.port else f"{parts.netloc}:{443 if parts.scheme == 'https' else 80}"
 
     def discovery_of(self, service: str, *, folder: str = "", vmagent: bool = False) -> str:
         """What finds the targets of a service on a scraper: a key and its value. ``folder``: of the file that says it,
