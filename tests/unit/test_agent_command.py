@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from contextlib import ExitStack
 from pathlib import Path
+from threading import Timer
 
 import pytest
 from click.testing import CliRunner
@@ -28,6 +31,34 @@ def test_an_agent_of_another_scraper_ends_and_one_of_the_same_goes_on(tmp_path: 
     with owned(folder, "b:1"):
         assert (folder / OWNER).read_text() == "b:1\n", "nobody holds it any more: another name of the scraper"
     assert [path.name for path in folder.iterdir()] == [OWNER], "no name that a pattern for lists matches"
+
+
+def test_two_agents_of_one_scraper_both_keep_others_out(tmp_path: Path) -> None:
+    with ExitStack() as second:
+        with owned(tmp_path, "a:1"):
+            second.enter_context(owned(tmp_path, "a:1"))
+        with pytest.raises(TakenError), owned(tmp_path, "b:1"):
+            pass
+    with owned(tmp_path, "b:1"):
+        assert (tmp_path / OWNER).read_text() == "b:1\n"
+
+
+def test_who_comes_while_another_one_writes_its_name_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also behind one that went on without a name, or keeps the lock to itself: nobody else's name is there."""
+    with open(tmp_path / OWNER, "w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with owned(tmp_path, "a:1"):
+            pass
+
+        def name_it() -> None:
+            other.write("b:1\n")
+            other.flush()
+            fcntl.flock(other, fcntl.LOCK_SH)
+
+        monkeypatch.setattr("promring.agent.owner.PATIENCE_S", 60.0)
+        Timer(0.1, name_it).start()
+        with pytest.raises(TakenError, match="the agent of 'b:1' writes here"), owned(tmp_path, "a:1"):
+            pass
 
 
 @pytest.mark.parametrize("what", ["a folder", "a link", "a pipe", "garbage"])

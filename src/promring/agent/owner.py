@@ -1,8 +1,9 @@
 """One folder is one scraper's: agents of two scrapers that write the same files would each take the other's targets away.
 
-A running agent holds a lock on a file in its folder, with the name of its scraper in it. Another agent of the same scraper
-does no harm and goes on without the lock; one of another scraper ends. Where there can be no such file, or no lock (some
-network file systems), nobody is asked: the slices are told apart by their generations only.
+A running agent holds a shared lock on a file in its folder, with the name of its scraper in it. Another agent of the same
+scraper does no harm, and holds it, too; one of another scraper ends. The name is written under an exclusive lock. Where
+there can be no such file, or no lock (some network file systems), nobody is asked: the slices are told apart by their
+generations only.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from promring.runtime.address import canonical_id
 
 OWNER = ".promring-agent"
 NAME_BYTES_MAX = 1024
+PATIENCE_S, LOOK_S = 0.5, 0.02
+"""While somebody else may be writing its name."""
 _FLAGS = os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
@@ -41,14 +45,28 @@ def owned(folder: Path, scraper: str) -> Iterator[None]:
 
 def _claim(descriptor: int, folder: Path, scraper: str) -> None:
     """Raises ``TakenError``, and OSError where there is no such lock."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    ends_at = time.monotonic() + PATIENCE_S
+    while True:
+        if _locks(descriptor, fcntl.LOCK_EX):
+            writing = os.open(folder / OWNER, os.O_WRONLY | os.O_TRUNC | _FLAGS)
+            with open(writing, "wb", buffering=0) as file:
+                file.write(f"{scraper}\n".encode())
+        shared = _locks(descriptor, fcntl.LOCK_SH)  # not one step from the other lock: somebody may have come between
         owner = os.pread(descriptor, NAME_BYTES_MAX, 0).decode(errors="replace").strip()
-        if owner and owner != scraper:
-            others = f"the agent of {owner[:200]!r} writes here; the one of {scraper!r} needs another folder"
-            raise TakenError(f"--dir {folder}: {others}") from None
-        return
-    writing = os.open(folder / OWNER, os.O_WRONLY | os.O_TRUNC | _FLAGS)
-    with open(writing, "wb", buffering=0) as file:
-        file.write(f"{scraper}\n".encode())
+        if shared and owner == scraper:
+            return
+        if time.monotonic() > ends_at:
+            break
+        time.sleep(LOOK_S)
+    if owner and owner != scraper:
+        others = f"the agent of {owner[:200]!r} writes here; the one of {scraper!r} needs another folder"
+        raise TakenError(f"--dir {folder}: {others}")
+
+
+def _locks(descriptor: int, kind: int) -> bool:
+    """Whether there is this lock now, instead of another one. Raises OSError where there can be none."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
