@@ -6,11 +6,12 @@ import fcntl
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from threading import Timer
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 
+from promring.agent import owner
 from promring.agent.owner import OWNER, TakenError, owned
 from promring.cli import main
 from promring.cli.agent import agent
@@ -50,13 +51,12 @@ def test_who_comes_while_another_one_writes_its_name_waits_for_it(tmp_path: Path
         with owned(tmp_path, "a:1"):
             pass
 
-        def name_it() -> None:
+        def name_it(_: float) -> None:
             other.write("b:1\n")
             other.flush()
             fcntl.flock(other, fcntl.LOCK_SH)
 
-        monkeypatch.setattr("promring.agent.owner.PATIENCE_S", 60.0)
-        Timer(0.1, name_it).start()
+        monkeypatch.setattr(owner, "time", SimpleNamespace(sleep=name_it, monotonic=iter((0.0, 0.0, 1.0)).__next__))
         with pytest.raises(TakenError, match="the agent of 'b:1' writes here"), owned(tmp_path, "a:1"):
             pass
 
