@@ -68,9 +68,12 @@ async def scraper_fails(fleet: Fleet) -> None:
             fleet.broken(f"I17: {fleet.world.takes[-1][1]} loses targets because {scraper.id} reaches none")
     if len(mine) >= SUSPECT_LEAST and not called_sick(fleet):
         fleet.broken(f"{scraper.id} reaches none of {len(mine)} targets, and is not called sick")
-    await fleet.let_pass(3 * fleet.world.traits.stage_s + AUDIT_S)
+    short, ends_at = False, fleet.world.now + 3 * fleet.world.traits.stage_s + AUDIT_S
+    while fleet.world.now < ends_at:
+        await fleet.let_pass(1.0)
+        short = short or _lacks_room(fleet)  # while it is sick; it may be over by the end
     missed = mine & set(fleet.world.moves.missed(sick_by - 300.0))
-    if len(mine) >= SUSPECT_LEAST and missed and not _lacks_room(fleet):
+    if len(mine) >= SUSPECT_LEAST and missed and not short:
         fleet.broken(f"{scraper.id} fails, and nobody else scrapes {len(missed)} targets")
     await _sick_loses(fleet, scraper, mine)
     await _looked_again(fleet)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
@@ -11,13 +12,13 @@ import pytest
 
 from promring.core.claims import NEVER, Taken
 from promring.core.pool import pool_of
-from promring.core.sight import Sight
+from promring.core.sight import Runs, Sight
 from promring.delivery import Delivery, Leads, Outcome, always
 from promring.delivery.http_sd import HttpSdDelivery
 from promring.election.leadership import Leadership
 from promring.fleet.deliveries import COUNTED_AGAIN_S, MANY, ServiceDeliveries
 from promring.fleet.dispatcher import UNDELIVERABLE_AFTER, Dispatcher
-from promring.fleet.receipts import NOTHING, SEEN_MORE, Receipts
+from promring.fleet.receipts import NOTHING, RUNNING_S, SEEN_MORE, Receipts
 from promring.fleet.visitors import PATIENCE_S, Visitors
 from promring.model import Generation, Placement, Scraper, Slice
 from promring.telemetry import log
@@ -58,6 +59,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
         "promring.fleet.receipts",
         "promring.fleet.visitors",
         "promring.delivery.http_sd",
+        __name__,
     ):
         monkeypatch.setattr(f"{name}.time", found)
     return found
@@ -72,7 +74,8 @@ class Given(Dispatcher):
 
     def see(self, asked: Collection[str], running: Mapping[str, float], upto: float) -> None:
         intervals = {("x", name): 15.0 for name in asked}
-        self.saw(Sight(NOWHERE, {}, (), {}, asked, {"x": running}, intervals, None), upto)
+        runs = {name: Runs(since, time.monotonic()) for name, since in running.items()}
+        self.saw(Sight(NOWHERE, {}, (), {}, asked, {"x": runs}, intervals, None), upto)
 
 
 def couriers(*deliveries: Delivery, alone: bool = True, heard: Collection[str] = ()) -> Given:
@@ -206,8 +209,13 @@ async def test_with_several_controllers_who_comes_to_another_one_is_not_away(clo
     clock.now += 3 * PATIENCE_S
     await deliver(given, UNDELIVERABLE_AFTER)
     assert not given.cut_off, "nothing tells"
-    given.see({A.id, B.id}, {A.id: clock.now - 30.0}, clock.now - 1.0)
-    assert has_since(given, A.id, clock.now - 2.0) == clock.now, "it was seen to run what it shall"
+    in_force_at, since = clock.now - 1.0, clock.now - 30.0
+    given.see({A.id, B.id}, {A.id: since}, in_force_at)
+    assert has_since(given, A.id, 999.0) == clock.now, "it was seen to run what it shall"
+    assert has_since(given, A.id, in_force_at) == NEVER, "that is served since now: it may have come for an older one before"
+    clock.now += RUNNING_S
+    given.see({A.id, B.id}, {A.id: since}, in_force_at)
+    assert has_since(given, A.id, in_force_at) == clock.now
     await deliver(given, UNDELIVERABLE_AFTER)
     assert not given.cut_off, "it runs something else and has not come here: it may come to another controller"
 

@@ -103,6 +103,25 @@ def test_a_scrape_proves_something_for_two_intervals_and_of_an_interval_that_nob
     assert evidence.fresh_s("s", "a") == seconds
 
 
+@pytest.mark.parametrize(
+    ("served", "who"),
+    [
+        ({}, "b"),  # nobody comes here for a list
+        ({"": Taken((10.0,), (11.0,))}, "b"),
+        ({"": Taken()}, "ab"),  # the list with it is not served yet: the scraper may come for an older one
+        ({"": Taken((9.0, 22.0), (9.0, 22.0))}, "ab"),  # it came for an older one at 21, perhaps, and applies it by 31
+        ({"other": Taken()}, "b"),
+    ],
+)
+def test_a_scrape_without_a_list_proves_something_when_no_older_list_can_be_on_its_way(
+    served: dict[str, Taken], who: str
+) -> None:
+    wanted = placed({"x": "b", "y": "a"})
+    before = had(wanted.pool, ("x", "a", 0.0, 40.0), ("x", "b", 10.0, NEVER), ("y", "a", 0.0, NEVER))
+    evidence = Evidence({name: sees(wanted.pool, 25.0, up="x") for name in "ab"}, served=served)
+    assert slices(schedule(wanted, before, evidence, POLICY, 26.0)[1]) == {"x": who, "y": "a"}
+
+
 def test_a_hold_of_which_nothing_is_known_ends_an_overlap_after_it_began() -> None:
     wanted = placed({"x": "b", "y": "a"})
     claims, now = schedule(

@@ -13,6 +13,7 @@ import numpy as np
 from promring.audit.mistaken import with_mistaken
 from promring.core.coverage import Coverage, Index, Seen, coverage
 from promring.core.fragment import newer_name_in
+from promring.core.sight import Runs
 from promring.core.takers import Takers
 from promring.model import Keys, Placement, TargetPool
 from promring.runtime.threads import computed
@@ -76,6 +77,10 @@ class Look:
         before = self.running.get(scraper)
         if before is None or not np.array_equal(before[0], wanted):
             self.running[scraper] = wanted, one.at
+
+    def runs(self, scrapers: Collection[str]) -> dict[str, Runs]:
+        """Which of these have exactly what they shall."""
+        return {name: Runs(self.running[name][1], self.seen[name].at) for name in scrapers & self.running.keys()}
 
     def is_settling(self, lasts_s: float) -> bool:
         """Whether somebody scrapes less than it shall, and has not for so long that it is worth a warning."""

@@ -140,7 +140,7 @@ class Audit:
             set(self._asker.silent),
             dict(self._asker.answering),
             asked,
-            {s: {name: look.running[name][1] for name in asked & look.running.keys()} for s, look in looks},
+            {service: look.runs(asked) for service, look in looks},
             {(s, name): one.interval_s for s, look in looks for name, one in look.seen.items()},
             began if len(asked) == len(expected.placement.scrapers) else None,
         )

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -30,7 +31,8 @@ DEPARTED_KEPT_S = 600.0
 @dataclass(frozen=True, slots=True)
 class Taken:
     """When one scraper took its slices, at its sink or by coming for them: at ``ats[i]`` it had one with all that was put in
-    force until ``uptos[i]``. Monotonic seconds, both ascending. Never changed: ``and_then`` makes the next.
+    force until ``uptos[i]``. Or when we served slices that scrapers come for. Monotonic seconds, both ascending. Never
+    changed: ``and_then`` makes the next.
     """
 
     uptos: tuple[float, ...] = ()
@@ -58,6 +60,11 @@ class Taken:
     def since(self, begun: Times) -> Times:
         """For each time at which something was given when it had it; ``NEVER``: it has not yet."""
         return np.append(np.array(self.ats), NEVER)[np.searchsorted(np.array(self.uptos), begun)]
+
+    def upto(self, at: float) -> float:
+        """Until when all that was put in force was in what it had ``at`` that time; ``-NEVER``: it had nothing."""
+        number = bisect_right(self.ats, at)
+        return self.uptos[number - 1] if number else -NEVER
 
 
 NOTHING_TAKEN: Mapping[tuple[str, str], Taken] = MappingProxyType({})

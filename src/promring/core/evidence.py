@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from promring.core.claims import APPLIED_S, Taken
+from promring.core.claims import APPLIED_S, Taken, Times
 from promring.core.coverage import INTERVAL_UNKNOWN_S, Seen
 
 INTERVALS = 2.0
@@ -45,11 +45,17 @@ class Evidence:
     pushes: bool = False
     """Whether older slices may still be on their way to somebody: then only a slice that was taken proves anything."""
     intervals: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    served: Mapping[str, Taken] = field(default_factory=dict)
+    """By service, of those whose scrapers come for their slices: what these could come for, and when."""
 
     @property
     def sees(self) -> dict[str, Seen]:
         """What those do who answer."""
         return {name: one for name, one in self.seen.items() if name not in self.silent}
+
+    def given_at(self, service: str, begun: Times) -> Times:
+        """When what was put in force at these times could be had: from then on nobody can come for an older list."""
+        return self.served[service].since(begun) if service in self.served else begun
 
     def overlap_s(self, policy: Handover, service: str, name: str) -> float:
         """How long after it took its slice of a service this scraper has had every chance to scrape all of it."""

@@ -248,10 +248,11 @@ def _ends(
     for scraper, mine in zip(wanted.scrapers, by_scraper(owners, len(wanted.scrapers)), strict=True):
         if not len(mine) or (policy.confirm and scraper.id in evidence.silent):
             continue
-        taken_at, overlap_s, fresh_s = (np.empty(len(mine)) for _ in range(3))
+        taken_at, given_at, overlap_s, fresh_s = (np.empty(len(mine)) for _ in range(4))
         told = np.zeros(len(mine), dtype=bool)
         for service, part in pool.by_service(rows[mine]):
             taken_at[part] = evidence.taken.get((service, scraper.id), Taken()).since(begun[mine[part]])
+            given_at[part] = evidence.given_at(service, begun[mine[part]])
             overlap_s[part] = evidence.overlap_s(policy, service, scraper.id)
             fresh_s[part] = evidence.fresh_s(service, scraper.id)
             told[part] = (service, scraper.id) in evidence.intervals
@@ -259,10 +260,10 @@ def _ends(
         one = evidence.seen.get(scraper.id) if policy.confirm else None
         if one is None:
             continue
-        ids, has, given_at = pool.ids[rows[mine]], taken_at <= one.at, begun[mine]
+        ids, has, since = pool.ids[rows[mine]], taken_at <= one.at, begun[mine]
         tried, up = one.of(ids)
         late = np.zeros(len(mine), dtype=bool) if evidence.pushes else one.at >= given_at + APPLIED_S
-        tried_since = (tried >= np.maximum(np.where(has, given_at, given_at + APPLIED_S), one.at - fresh_s)) & (has | late)
+        tried_since = (tried >= np.maximum(np.where(has, since, given_at + APPLIED_S), one.at - fresh_s)) & (has | late)
         readable[mine] = has
         lacked[mine] = has & told & ~shown_by(one, ids) & (not one.hidden)
         strong[mine] = tried_since & up

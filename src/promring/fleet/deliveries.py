@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from promring.core.claims import NEVER
+from promring.core.claims import NEVER, Taken
 from promring.core.sight import Sight
 from promring.delivery import Background, Delivery, Outcome, Visited
 from promring.election.leadership import Leadership
@@ -77,6 +77,8 @@ class ServiceDeliveries:
         """Who was reached the last time."""
         self.visitors = Visitors()
         self.receipts = Receipts(self.visitors, [delivery.pulled for delivery in deliveries], heard)
+        self.served = Taken() if any(delivery.pulled for delivery in deliveries) else None
+        """What scrapers could come for here, and when; None: they come for nothing."""
         self._empty: frozenset[str] = frozenset()
         """Whose slice has no target."""
         self._given: _Given | None = None
@@ -100,8 +102,10 @@ class ServiceDeliveries:
         """
         leads, may = self._leadership.leads, self._leadership.alone or not remembered
         upto, how = time.monotonic(), (leads(), may, pushes)
+        serves = self.served is not None and may and (pushes or not leads())
         if not whole and (known := self._known(slices, how, upto)) is not None:
             self.receipts.still_there(upto)
+            self._have_served(serves, upto)
             return known
         chosen = zip(self._names, self.deliveries, strict=True)
         named = {name: d for name, d in chosen if may and (pushes if leads() else d.pulled)}
@@ -110,6 +114,8 @@ class ServiceDeliveries:
             self._count(())  # who could not be reached then says nothing about when we lead again
         async with asyncio.TaskGroup() as group:  # when cancelled it waits for every one: nobody writes afterwards
             delivering = [group.create_task(delivery.deliver(slices, leads)) for delivery in asked]
+            await asyncio.sleep(0)  # what is served is in memory at once, whatever a push takes
+            self._have_served(serves, upto)
         results = [task.result() for task in delivering]
         for delivery, outcomes in zip(asked, results, strict=True):
             for outcome in outcomes:
@@ -136,6 +142,10 @@ class ServiceDeliveries:
         again_at = NEVER if settled else upto + (COUNTED_AGAIN_S if len(names) >= MANY else 0.0)
         self._given = _Given(slices, how, again_at, done) if pushed_all else None
         return done
+
+    def _have_served(self, serves: bool, upto: float) -> None:
+        if self.served is not None and serves:
+            self.served = self.served.and_then(upto, time.monotonic())
 
     def _serve(self, slices: Sequence[Slice]) -> set[str]:
         """The names of their scrapers."""
@@ -165,7 +175,7 @@ class ServiceDeliveries:
         running = sight.running.get(self._service, {})
         self.receipts.sees(name for service, name in sight.intervals if service == self._service)
         self.visitors.saw(sight.asked, running.keys() - (self._empty & self.undelivered.keys()))
-        self.receipts.run(running.items(), upto)
+        self.receipts.run(running, upto, self.served)
 
     @property
     def pushes(self) -> bool:

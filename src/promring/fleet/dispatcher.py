@@ -157,6 +157,11 @@ class Dispatcher:
         return {(name, scraper): one for name, c in self.couriers.items() for scraper, one in c.receipts.taken.items()}
 
     @property
+    def served(self) -> dict[str, Taken]:
+        """By service, of those whose scrapers come for their slices: what these could come for, and when."""
+        return {name: couriers.served for name, couriers in self.couriers.items() if couriers.served is not None}
+
+    @property
     def given(self) -> dict[tuple[str, str], Taken]:
         """By service and scraper: what each may have had, whoever reads what was written."""
         return {(name, scraper): one for name, c in self.couriers.items() for scraper, one in c.receipts.given.items()}

@@ -150,7 +150,15 @@ class Moves:
 
     def _evidence(self) -> Evidence:
         facts, dispatcher = self._facts, self._dispatcher
-        return Evidence(facts.seen, dispatcher.taken, facts.silent, facts.answering, dispatcher.pushes, facts.intervals)
+        return Evidence(
+            facts.seen,
+            dispatcher.taken,
+            facts.silent,
+            facts.answering,
+            dispatcher.pushes,
+            facts.intervals,
+            dispatcher.served,
+        )
 
     def _step(
         self,

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from promring.core.claims import Taken
+from promring.core.sight import Runs
 from promring.delivery import Outcome
 from promring.fleet.visitors import Visitors
 
@@ -71,10 +72,13 @@ class Receipts:
         if self.two_ways:
             self._seen = self._seen.union(scrapers)
 
-    def run(self, running: Iterable[tuple[str, float]], upto: float) -> None:
-        """Who is seen to run its slice, and since when."""
-        now = time.monotonic()
-        self._took((name for name, since in running if now - since >= RUNNING_S), upto)
+    def run(self, running: Mapping[str, Runs], upto: float, served: Taken | None) -> None:
+        """Who is seen to run its slice. ``served``: what scrapers could come for, and when; None: they come for nothing.
+        A scraper may run the right list by chance, and have come for an older one just before this one was served.
+        """
+        if served is not None and running:
+            upto = min(upto, served.upto(min(one.at for one in running.values()) - RUNNING_S))
+        self._took((name for name, one in running.items() if one.at - one.since >= RUNNING_S), upto)
 
     def offered(self) -> Mapping[str, Taken]:
         """What each was given, or should have come for by now, here or to another controller."""
