@@ -33,7 +33,7 @@ from promring.discovery import OwnEngine, Source, SourceContext
 from promring.election.leadership import Leadership
 from promring.fleet.asks import Asks
 from promring.fleet.deliveries import ServiceDeliveries
-from promring.fleet.departures import Departures
+from promring.fleet.departures import WAITS_S, Departures
 from promring.fleet.dispatcher import Dispatcher
 from promring.fleet.facts import FactBoard
 from promring.fleet.fleet import Fleet, Service
@@ -212,6 +212,7 @@ def _reconciler(
         audited=keys.audit is not None,
         asks=asks,
         ring=facts.ring,
+        waits_s=keys.join_delay + WAITS_S,
         log=context.log,
     )
     return Reconciler(

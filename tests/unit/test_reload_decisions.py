@@ -158,10 +158,12 @@ def test_a_scraper_that_would_have_the_id_of_another_is_named() -> None:
 def test_who_was_listed_and_is_not_any_more_departs_and_may_come_back() -> None:
     old, new = of(settings(service())), of(settings(service(nodes=NODES[1:])))
     after = succeed(remembered(old), new)
-    assert [(s.id, s.draining) for s in after.members] == [(n, n == NODES[0]) for n in NODES]
-    assert [s.id for s in after.departing] == [NODES[0]]
+    assert [s.id for s in after.members] == NODES
+    assert [(s.id, s.draining) for s in after.departing] == [(NODES[0], False)], "it may be waited for others"
+    foreign = succeed(remembered(old), new, foreign=True)
+    assert [(s.id, s.draining) for s in foreign.members] == [(n, n == NODES[0]) for n in NODES]
+    assert [(s.id, s.draining) for s in foreign.departing] == [(NODES[0], True)]
     assert after.listed == places(new.listed)
-    assert after.history.standings[NODES[0]].scraper.draining
     again = succeed(after, new)
     assert again == after, "still departing after another reload"
     back = succeed(after, old)

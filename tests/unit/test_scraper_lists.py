@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from promring.config.node import Node
+from promring.core.standing import History, Standing, State
+from promring.core.verdicts import Facts
 from promring.fleet.departures import Departures
 from promring.membership.dns import DnsListing, DnsScrapers
 from promring.membership.file import ListError, read_list
 from promring.membership.listing import Lineup
-from promring.model import Members, Scraper, join_host_port
+from promring.model import Fact, Known, Members, Scraper, join_host_port
 from promring.runtime.dns_client import NameClient
 from promring.telemetry import log
 from tests.fakes.dns import NameServer
@@ -113,12 +116,44 @@ def test_who_left_the_list_departs_once_and_comes_back_when_it_is_listed_again()
     departures.heard((A, B), (), {"a", "b"})
     assert ids(departures.scrapers) == ""
     departures.heard((A,), (B,), {"a", "b"})
+    assert departures.end({"a": 5, "b": 0}, {"b"}, {}) == (), "it is not being emptied yet"
+    departures.applied(Facts(Fact(Known((A,))), {}))
     assert [s.id for s in departures.end({"a": 5, "b": 0}, {"b"}, {})] == ["b"]
     departures.heard((A,), (B,), {"a", "b"})
     assert ids(departures.scrapers) == "", "it ended"
     departures.heard((A, B), (), {"a"})
     departures.heard((A,), (B,), {"a", "b"})
     assert ids(departures.scrapers) == "b", "it was listed again meanwhile"
+
+
+@pytest.mark.parametrize("how", ["it came in", "it stays away", "nobody else is listed", "a drained one"])
+def test_who_leaves_the_list_stays_what_it_was_while_others_may_come_in(how: str) -> None:
+    """Else the one that stays would get everything for the seconds until the others have joined."""
+    now = 100.0
+    old = replace(B, draining=how == "a drained one")
+    departures = Departures((old,), waits_s=15.0, log=log.get(), clock=lambda: now)
+
+    def drains(listed: Members, history: History) -> bool:
+        found = departures.applied(Facts(Fact(Known((A,))), {}), listed, history).members.newest
+        assert isinstance(found, Known)
+        (one,) = (s for s in found.value if s.id == "b")
+        assert ("b" in departures.leaving) == one.draining
+        return one.draining
+
+    there = History.of((A, B))
+    if how in ("nobody else is listed", "a drained one"):
+        assert drains((A,) if how[0] == "n" else (A, C), there)
+        return
+    assert not drains((A, C), there), "it was never there"
+    assert departures.waits_until == 115.0
+    joining = History({**there.standings, "c": Standing(C, State.JOINING, 101.0)})
+    now = 110.0
+    assert not drains((A, C), joining)
+    assert departures.remembered == (old,), "also after a restart"
+    now = 115.0 if how == "it stays away" else now
+    assert drains((A, C), joining if how == "it stays away" else History.of((A, B, C)))
+    assert departures.waits_until == float("inf")
+    assert drains((A, C, D), there), "once it is being emptied it goes on"
 
 
 # --- names -----------------------------------------------------------------------------------------------------------

@@ -1,10 +1,12 @@
 """Scrapers that were taken out of the configuration, or out of the list that it names, and live: a planned leave, make
 before break.
 
-They stay in the plan as drained ones, so that they are given nothing and keep what they have until its new owners scrape it;
-then their slice is empty, and is delivered so. One ends when that is done and it was seen scraping nothing of it any more,
-or when it was dead for ``PROOF_S``: one that is restarted goes on with what its last slice says, and has to be emptied, too.
-From then on it is in no plan, whatever Consul says; what promring had registered of it is deregistered.
+While a scraper that is listed and not in the plan yet may come in, for a while at most, they stay what they were: else the
+few that stay would get all targets for seconds. Then they stay in the plan as drained ones, so that they are given nothing
+and keep what they have until its new owners scrape it; then their slice is empty, and is delivered so. One ends when that is
+done and it was seen scraping nothing of it any more, or when it was dead for ``PROOF_S``: one that is restarted goes on with
+what its last slice says, and has to be emptied, too. From then on it is in no plan, whatever Consul says; what promring had
+registered of it is deregistered.
 
 Promises: no doubt and no panic because of them. Does not promise that one ends that goes on scraping: it stays visible, and
 what it scrapes counts as doubled.
@@ -19,15 +21,20 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from promring.core.coverage import Seen
+from promring.core.standing import History, State
 from promring.core.verdicts import Facts
 from promring.fleet.asks import Asks
 from promring.model import Known, Members, Reply
 from promring.telemetry.log import Logger
 
+INFINITY = float("inf")
+NO_HISTORY = History()
 PROOF_S = 60.0
 """So long one that cannot be asked what it scrapes stays after its empty slice was delivered, and one that refuses or is
 silent stays at all.
 """
+WAITS_S = 10.0
+"""So long beside ``join_delay`` the first of them stay what they were while others may come in."""
 
 
 class Departures:
@@ -44,11 +51,13 @@ class Departures:
         audited: bool = False,
         asks: Asks | None = None,
         ring: Callable[[], None] = lambda: None,
+        waits_s: float = WAITS_S,
         log: Logger,
         clock: Callable[[], float] = lambda: time.monotonic(),  # noqa: PLW0108 - the clock of the moment of the call
     ) -> None:
         self.scrapers = scrapers
-        """Who is still in the plan."""
+        """Who is still in the plan; ``draining``: who is being emptied, or is drained by its membership."""
+        self._waits_s, self._since = waits_s, clock()
         self.gone: Members = ()
         """Who is out of it, and may still be in Consul."""
         self.changed = asyncio.Event()
@@ -75,6 +84,7 @@ class Departures:
             self._emptied.pop(name, None)
             self._dead.discard(name)
         self.scrapers = tuple(sorted((*(s for s in self.scrapers if s.id not in back), *new)))
+        self._since = self._clock() if new else self._since
         said = {"leave": " ".join(s.id for s in new), "are_back": " ".join(sorted(back))}
         self._log.info("scraper_list_changed", **{key: names for key, names in said.items() if names})
         self.changed.set()
@@ -91,8 +101,12 @@ class Departures:
             self._dead.add(scraper)
             self._ring()
 
-    def applied(self, facts: Facts) -> Facts:
-        """``facts`` with those that depart as drained ones, and without those that are gone."""
+    def applied(self, facts: Facts, listed: Members = (), history: History = NO_HISTORY) -> Facts:
+        """``facts`` with those that depart as drained ones, and without those that are gone. ``listed``: alive or not;
+        ``history``: who of them is in the plan, or was.
+        """
+        if self.waits_until < INFINITY and (self._clock() >= self.waits_until or not self._others_come(listed, history)):
+            self.scrapers = tuple(replace(s, draining=True) for s in self.scrapers)
         members = facts.members
         if not isinstance(members.newest, Known) or not (self.scrapers or self.gone):
             return facts
@@ -100,9 +114,25 @@ class Departures:
         self.gone = tuple(s for s in self.gone if s.id in answer)
         for scraper in self.gone:
             del answer[scraper.id]
-        answer |= {s.id: replace(answer.get(s.id, s), draining=True) for s in self.scrapers}
+        answer |= {s.id: replace(one := answer.get(s.id, s), draining=one.draining or s.draining) for s in self.scrapers}
         known = Known(tuple(sorted(answer.values())))
         return replace(facts, members=replace(members, newest=known, good=known))
+
+    def _others_come(self, listed: Members, history: History) -> bool:
+        """Whether somebody is listed who was never in the plan, or is joining."""
+        mine = {s.id for s in self.scrapers}
+        known = (history.standings.get(s.id) for s in listed if s.id not in mine)
+        return any(one is None or one.state is State.JOINING for one in known)
+
+    @property
+    def waits_until(self) -> float:
+        """How long those that are not being emptied yet stay what they were, at most; infinity: there are none."""
+        return INFINITY if all(s.draining for s in self.scrapers) else self._since + self._waits_s
+
+    @property
+    def leaving(self) -> set[str]:
+        """Who shall have nothing any more."""
+        return {s.id for s in (*self.scrapers, *self.gone) if s.draining}
 
     @property
     def remembered(self) -> Members:
@@ -125,7 +155,8 @@ class Departures:
         """Those that end now. ``targets``: how many are in the slices of each scraper; ``reached``: whose slices were
         delivered, as they are.
         """
-        ended = tuple(s for s in self.scrapers if s.id in self._dead or self._is_done(s.id, targets, reached, seen))
+        done = {s.id for s in self.scrapers if s.draining and self._is_done(s.id, targets, reached, seen)}
+        ended = tuple(s for s in self.scrapers if s.id in self._dead or s.id in done)
         if not ended:
             return ()
         for scraper in ended:
@@ -134,7 +165,7 @@ class Departures:
         self.scrapers = tuple(s for s in self.scrapers if s not in ended)
         self._ended |= {s.id for s in ended}
         if self._registered:
-            self.gone = (*self.gone, *ended)
+            self.gone = (*self.gone, *(replace(s, draining=True) for s in ended))
         self.changed.set()
         return ended
 

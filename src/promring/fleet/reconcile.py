@@ -85,9 +85,7 @@ class Reconciler:
         departures: Departures | None = None,
         weighing: Weighing | None = None,
     ) -> None:
-        """``guards``: by service. ``saved``: the memory is on disk as it is; ``policy_changed``: it was made under another
-        policy.
-        """
+        """``guards``: by service. ``saved``: ``memory`` is on disk. ``policy_changed``: it was made under another policy."""
         log = log.bind(srv_name=fleet)
         self.fleet, self.memory = fleet, memory
         self.planner, self.dispatcher = planner, dispatcher
@@ -131,7 +129,7 @@ class Reconciler:
         self.memory = self.unreachable.noted(self.memory, self.dispatcher.failing)
         if self._term.begins():
             self.moves.takeover.begin()
-        facts = self.departures.applied(self._facts.newest())
+        facts = self.departures.applied(self._facts.newest(), self._facts.listed, self.history)
         verdict = self.judge.judge(facts, self.memory, time.monotonic(), self.unreachable.doubts)
         lists = self.judge.lists(self.memory)
         self.moves.takeover.knows(self.judge.behind)
@@ -179,7 +177,7 @@ class Reconciler:
 
     def listed(self, members: Members) -> Members:
         """Who is listed, alive or not: what a plan for ``members`` is made over."""
-        return listed(members, self._term.catalogue(self._facts.listed), {s.id for s in self.departures.remembered})
+        return listed(members, self._term.catalogue(self._facts.listed), self.departures.leaving)
 
     def would_have(self, drained: frozenset[str]) -> Members:
         """The scrapers that the next plan would be made for, were these drained; weight 0: in the plan, and gets nothing."""
@@ -268,6 +266,7 @@ class Reconciler:
             self.moves.ends_next(self.memory.claims, now),
             self.unreachable.ends_next,
             self.judge.again_at,
+            self.departures.waits_until,
             self.weighing.wakes_at,
         )
 

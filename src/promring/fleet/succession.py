@@ -88,7 +88,7 @@ def inherited(
     parts: list[Memory] = []
     for name in names:
         services = {origin.service: new for new, origin in mine.items() if origin.fleet == name}
-        part = succeed(_restricted(memories[name], name, services, fleet.name), fleet.keys)
+        part = succeed(_restricted(memories[name], name, services, fleet.name), fleet.keys, foreign=bool(parts))
         foreign = parts and names[0] == fleet.name and not _finds_the_same(old, name, fleet.keys)
         parts.append(_leaving(part, parts[0], fleet.keys) if foreign else part)
     return _united(parts) if parts else Memory(listed=places(fleet.keys.listed)), names
@@ -206,11 +206,13 @@ def _united(parts: Sequence[Memory]) -> Memory:
     )
 
 
-def succeed(memory: Memory, settings: FleetKeys) -> Memory:
-    """``memory`` as a fleet with these ``settings`` would remember it."""
+def succeed(memory: Memory, settings: FleetKeys, *, foreign: bool = False) -> Memory:
+    """``memory`` as a fleet with these ``settings`` would remember it. Who departs may stay what it was for a while
+    (``departures``); not where the memory is of a ``foreign`` fleet.
+    """
     departing = _departing(memory, settings)
     ids = _translation(memory, settings)
-    new = {name: replace(s, draining=s.draining or s.id in departing) for name, s in ids.items()}
+    new = {name: replace(s, draining=s.draining or (foreign and s.id in departing)) for name, s in ids.items()}
     called = {name: s.id for name, s in new.items()}
     names, left = _distinct(memory.claims.names, called), _distinct(memory.departed.claims.names, called)
     standings, failing = memory.history.standings.items(), memory.undelivered

@@ -151,7 +151,8 @@ def _lost(had: Placement, claims: Claims, then: Placement, live: Mapping[str, fl
 
 def _members(memory: Memory, keys: FleetKeys, question: Question | None) -> Members:
     """Who would have a share, with weight 0 for whoever is drained or leaves."""
-    off = memory.drained | {s.id for s in memory.members if s.draining} | _leaving(memory, question)
+    off = memory.drained | {s.id for s in (*memory.departing, *(s for s in memory.members if s.draining))}
+    off |= _leaving(memory, question)
     members = [replace(s, weight=0.0) if s.id in off else s for s in memory.members]
     known = {s.id for s in members}
     for text in question.joining if question else ():
