@@ -116,6 +116,20 @@ async def test_a_file_that_somebody_changed_is_put_back_and_said(tmp_path: Path)
             await has(tmp_path, x=A, y=A, z=A)
 
 
+async def test_a_file_that_is_removed_comes_back_before_the_long_poll_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(poller_module, "LOOK_S", 0.1)
+    async with controllers() as (one,):
+        async with polling(tmp_path, one, wait_s=3600.0) as (poller, _):
+            await has(tmp_path, x=A, y=A, z=A)
+            await until(lambda: one.have == {one.mark(service) for service in SERVICES}, "it waits for the next", 15)
+            (tmp_path / "y.json").unlink()
+            await has(tmp_path, x=A, y=A, z=A)
+            await until(lambda: one.have == {one.mark(service) for service in SERVICES}, "it waits again", 15)
+            assert poller.unready() == ""
+
+
 async def test_a_service_that_is_new_gets_a_file_and_one_that_goes_keeps_its_own(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -50,6 +50,13 @@ def test_what_the_audit_saw_of_a_slice_that_is_empty_now_is_no_trouble_any_more(
     assert _trouble(scraper("a", targets=0, state="down", reason="refused"), silent, 0) == "refused"
 
 
+@pytest.mark.parametrize(("looked_at", "yet"), [(990.0, True), (1010.0, True), (1016.0, False)])
+def test_of_a_list_that_was_new_when_it_was_looked_at_it_is_said(looked_at: float, yet: bool) -> None:
+    said = _trouble(scraper("a", sliced_at=1000.0), ScraperCoverage(5, 2, 3, 0, 0), 0, looked_at)
+    new = " yet: its list was new when it was last looked at" if yet else ""
+    assert said == f"3 targets of its slice are not scraped by it{new}"
+
+
 @pytest.mark.parametrize(("flaps", "said"), [(1, "left once soon"), (2, "left twice soon"), (6, "left 6 times soon")])
 def test_how_often_a_scraper_left_is_said_in_words(flaps: int, said: str) -> None:
     assert said in _trouble(scraper("a", joins_at=1.0), None, flaps)

@@ -306,6 +306,28 @@ def test_what_is_foreseen_is_what_is_remembered_beside_what_would_be_placed() ->
     assert policy_of(new.every_fleet[0]) == policy_of(old.every_fleet[0])
 
 
+@pytest.mark.parametrize("stays", [NODES[:1], []], ids=["one stays", "none stays"])
+def test_who_is_put_in_counts_in_a_preview(stays: list[str]) -> None:
+    """They join when they are healthy; until then those that are taken out stay what they were."""
+    old = settings(service(**DRAINED_FULL))
+    nodes = [*stays, *(f"10.0.0.{n}:9090" for n in (7, 8, 9)[len(stays) :])]
+    memory = remembered(of(old))
+    now = Now(old, {"pool": memory}, {"pool": Known(memory.members)})
+    found = foresee(now, settings(service(nodes=nodes, **DRAINED_FULL)), Question())["pool"]
+    assert found.preview is not None
+    counts = found.preview.after.counts()
+    assert {name: count for name, count in counts.items() if count} == dict.fromkeys(nodes, 20)
+    assert (found.moved >= 20 * (3 - len(stays)), found.lost) == (True, 0)
+
+
+def test_one_that_is_put_in_again_and_was_drained_stays_drained_and_that_is_said() -> None:
+    old, new = settings(service(nodes=NODES[1:])), settings(service())
+    memories = {"pool": remembered(of(old), drained=[NODES[0], NODES[1]])}
+    known = {"pool": Known(memories["pool"].members, drained=memories["pool"].drained)}
+    (found,) = decide(old, new, known, foresee(Now(old, memories, known), new))
+    assert found.text.endswith(f"; drained since before, and get nothing until `promring undrain`: {NODES[0]}")
+
+
 DRAINED_FULL: dict[str, Any] = {"placement": {"capacity": 20, "load_factor": None}}
 """Room for 60 with three scrapers: one that is drained keeps its 20, for which nobody else has room."""
 

@@ -5,7 +5,7 @@ Promises:
 - Each file holds a whole slice that a controller decided, or what the file held before.
 - An older slice is refused as ``agent.fence`` says, also after a restart.
 - When no controller answers, or no controller has a slice for a file any more, the file stays.
-- A file that was changed by hand is put back within ``wait_s``. Trouble with one file does not stop the others.
+- A file that was changed by hand is seen within ``LOOK_S`` and put back. Trouble with one file does not stop the others.
 - Controllers are asked at most ``RATE_PER_S`` times a second after a burst of ``BURST``, however fast they or a proxy
   answer, and less and less often while a long poll is answered at once with nothing new.
 
@@ -20,11 +20,13 @@ import time
 from collections.abc import Mapping
 
 from promring.agent.asking import SLICE_BYTES_MAX, AgentSettings, Asker, CutError, Named, NoSliceError, asker, is_page
+from promring.agent.meanwhile import unless
 from promring.agent.metrics import AgentMetrics
 from promring.agent.reloads import Reloads
+from promring.agent.said import Said
 from promring.agent.slicefile import SliceFile, keys_in
 from promring.agent.turns import Turns
-from promring.delivery.bundle import DECLINED, HAVE, SERVICES_MOST, BundleError, Listed, Listing, opened, unpacked
+from promring.delivery.bundle import SERVICES_MOST, BundleError, Listed, Listing, opened, unpacked
 from promring.delivery.receiver import Note, RefusedError
 from promring.runtime import disk
 from promring.runtime.backoff import Bucket, backoff_s
@@ -40,7 +42,7 @@ EARLY = 0.5
 """An answer that brings nothing new before this share of the wait is over is one that did not wait."""
 EARLY_FIRST_S, EARLY_MOST_S = 1.0, 5.0
 BACKOFF_FIRST_S, BACKOFF_MOST_S, BACKOFF_DOUBT_S = 0.25, 10.0, 2.0
-SHORT_S = 0.1
+SHORT_S, LOOK_S = 0.1, 5.0
 
 
 class Poller:
@@ -50,14 +52,14 @@ class Poller:
         self.files: dict[str, SliceFile] = {}
         """By the name of the file, without its ending."""
         self._failing, self._lasting = set[str](), Lasting()
-        self._said_open, self._said_cut, self._said_dropped, self._said_gone = False, set[str](), set[str](), Quiet()
+        self._said, self._said_gone = Said(self._log), Quiet()
         self._reloads = Reloads(settings.reload_url, metrics, self._log) if settings.reload_url else None
         self._faults = Unforeseen("agent", self._log)
         self._bucket, self._early = Bucket(RATE_PER_S, BURST), 0
 
     @property
     def has_slice(self) -> bool:
-        """Whether some file holds a slice that is known to be whole."""
+        """Whether some file holds a whole slice."""
         return any(file.keeps for file in self.files.values())
 
     async def run(self) -> None:
@@ -79,7 +81,7 @@ class Poller:
                     refused, lacking, removed = await self._asked(asking, controller, at_once=turns.at_once)
                 except CutError as error:
                     turns.cut()
-                    self._say_cut(controller, error.args[0])
+                    self._said.cut(controller, error.args[0])
                     continue
                 except Exception as error:  # the supervisor of this loop: the files stay, the next controller is asked
                     known = isinstance(error, NoSliceError | OSError)
@@ -108,15 +110,16 @@ class Poller:
     # --- one question --------------------------------------------------------------------------------------------------
 
     async def _asked(self, asking: Asker, controller: str, *, at_once: bool) -> tuple[bool, int, int]:
-        """One question and what follows from it; a pause when a long poll that should have waited ended at once without
-        anything new. Whether something that was offered was not taken, for how many services there was nothing, and how
-        many of those are not configured.
+        """One question and what follows from it; a pause when a long poll ended at once without anything new. Whether
+        something that was offered was not taken, for how many services there was nothing, how many of those are no more.
         """
         named, had = self._named(), self._had()
         waits = not at_once and bool(named.have or named.declined)
         wait_s = self._wait_s(asking.wait_s(controller)) if waits else 0.0
         began = time.monotonic()
-        answer = await asking.ask(controller, named, wait_s=wait_s, fresh=at_once)
+        asked = asking.ask(controller, named, wait_s=wait_s, fresh=at_once)
+        if (answer := await unless(asked, self._changed, LOOK_S)) is None:
+            return False, 0, 0
         refused, lacking, removed = await self._take(controller, answer, named)
         await self._look()  # somebody may have changed them meanwhile
         early = wait_s > 0 and not refused and self._had() == had and time.monotonic() - began < wait_s * EARLY
@@ -152,7 +155,7 @@ class Poller:
         except BundleError as error:
             raise NoSliceError(answer.clean(str(error))) from error
         if listing.named < len(named.have) + len(named.declined):
-            self._say_dropped(controller)
+            self._said.dropped(controller)
         self._metrics.answered()
         outcomes, placed = set[str](), set[str]()
         for listed in listing.slices:
@@ -241,7 +244,7 @@ class Poller:
                 log.warning("slice_not_taken", controller=controller, error=why, note="the file stays")
             return outcome
         offer = listed.sealed(b"")
-        self._say_open(file)
+        self._said.opened(file.path.parent, to_all=file.is_open_to_all)
         self._metrics.took(file.service, outcome := "written" if written else "same")
         file.fence.saw(offer.note, have)
         file.accept()
@@ -286,6 +289,12 @@ class Poller:
                 note = "until a controller says otherwise"
                 self._log.info("slice_kept", srv_name=file.service, file=str(file.path), note=note)
 
+    async def _changed(self) -> bool:
+        """Whether somebody changed or removed what is here."""
+        had = self._had()
+        await self._look()
+        return self._had() != had
+
     async def _look(self) -> None:
         """At all files and their notes."""
         files = list(self.files.values())
@@ -322,25 +331,6 @@ class Poller:
         files = self.files.values()
         said = [f"{f.service}: not offered any more, {f.path} stays" for f in files if not f.offered]
         return "\n".join([*said, *(f"{f.service}: stays as it was: {f.trouble}" for f in files if f.trouble and f.keeps)])
-
-    def _say_open(self, file: SliceFile) -> None:
-        """Once: whoever may replace the slice says what is scraped."""
-        if not self._said_open and file.is_open_to_all:
-            self._said_open = True
-            path = str(self._settings.folder)
-            self._log.warning("folder_writable_by_all", path=path, remedy="chmod o-w, or give it the sticky bit")
-
-    def _say_cut(self, controller: str, after_s: float) -> None:
-        if controller not in self._said_cut:
-            self._said_cut.add(controller)
-            note = "a proxy between, or a restart: the next ones are shorter"
-            self._log.info("long_poll_cut", controller=controller, after_s=round(after_s, 1), note=note)
-
-    def _say_dropped(self, controller: str) -> None:
-        if controller not in self._said_dropped:
-            self._said_dropped.add(controller)
-            note = "a proxy must let them pass: without them nothing counts as taken, and all is sent again and again"
-            self._log.warning("headers_left_out", controller=controller, headers=f"{HAVE},{DECLINED}", note=note)
 
     def _failed(self, controller: str, error: Exception | str) -> None:
         why = str(error)

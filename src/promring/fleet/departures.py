@@ -39,7 +39,8 @@ WAITS_S = 10.0
 
 class Departures:
     """Of one fleet. ``registered``: Consul has them, until they are deregistered. ``pulls``: their slices are only
-    fetched, so an empty one is delivered when it was asked for. ``ring`` wakes the loop.
+    fetched, so an empty one is delivered when it was asked for. ``waits_s``: for others that may come in. ``ring`` wakes the
+    loop. An attribute for each thing that is known of those that depart.
     """
 
     def __init__(

@@ -36,7 +36,7 @@ class Keeper:
     ) -> None:
         self._store, self._saved, self._clock = store, saved, clock
         self._failures, self._log = metrics.state_failures.labels(fleet), log
-        self._why, self._said_at = "", 0.0
+        self.why, self._said_at = "", 0.0
         """Why the last save failed, and when that was logged; empty: it did not fail."""
 
     def has(self, memory: Memory) -> bool:
@@ -58,23 +58,23 @@ class Keeper:
             self._say(error)
         else:
             self._saved = memory
-            if self._why:
-                self._log.info("state_saved_again", after=self._why)
-            self._why = ""
+            if self.why:
+                self._log.info("state_saved_again", after=self.why)
+            self.why = ""
 
     def _say(self, error: OSError) -> None:
         why, now = error.strerror or str(error), self._clock()
-        if why != self._why or now - self._said_at >= REMINDER_S:
+        if why != self.why or now - self._said_at >= REMINDER_S:
             self._log.error("state_not_saved", error=str(error))
             self._said_at = now
-        self._why = why
+        self.why = why
 
     async def keep(self, save_again: Callable[[], None], every_s: float = LOOK_S) -> None:
         """For ever: ``save_again`` is called when the last save failed, and when what it wrote is not there any more."""
         single = Single()
         while True:
             await asyncio.sleep(every_s)
-            if self._why:
+            if self.why:
                 save_again()
             elif self._saved is not None and await self._is_gone(single):
                 self._log.warning("state_file_gone", path=str(self._store.path))

@@ -46,6 +46,8 @@ class Known:
     slices: Mapping[str, int] = field(default_factory=dict)
     ways: Sequence[OldWay] = ()
     """Deliveries that were replaced before, and go on."""
+    drained: Collection[str] = ()
+    """Ids, also of scrapers that are not there."""
 
     @property
     def nodes(self) -> frozenset[Place]:
@@ -205,7 +207,7 @@ def _together(known: Sequence[Known]) -> Known:
     for one in known:
         for name, count in one.slices.items():
             slices[name] = slices.get(name, 0) + count
-    return Known(list(members.values()), slices)
+    return Known(list(members.values()), slices, drained={name for one in known for name in one.drained})
 
 
 def _others(pairs: Sequence[Pair], old: Settings) -> bool:
@@ -258,6 +260,9 @@ def _scrapers(pairs: Sequence[Pair], known: Known) -> Iterator[Decision]:
         yield Decision("scrapers_forgotten", new.fleet, f"{_places(dead)}: not alive", {"scrapers": len(dead)})
     if come := sorted(after - before):
         said = f"{_places(come)}: each is given its share when it was healthy for {new.join_delay:g} s"
+        ids = (new.scraper(node).id for node in new.listed if (node.host, node.port) in after - before)
+        if drained := [name for name in ids if name in known.drained]:
+            said += f"; drained since before, and get nothing until `promring undrain`: {named(drained)}"
         yield Decision("scrapers_added", new.fleet, said, {"scrapers": len(come)})
 
 

@@ -1,6 +1,7 @@
 """What a reload would do to what runs: the numbers for ``decisions``. Pure, touches nothing; long for a long pool.
 
-The living scrapers are those of now: what a new configuration lists besides joins when it is healthy, and is not counted.
+The living scrapers are those of now, and those that the new configuration lists besides, which join when they are healthy.
+Only where it is asked whether targets would have no room they do not count: they may be a mistake.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Now:
             for service in fleets[name].services.values():
                 slices = {s.scraper.id: s.targets for s in memory.of(service.name).slices.values()}
                 ways = tuple(w.way for w in service.retirement.ways)
-                known[service.name] = Known(members, slices, ways)
+                known[service.name] = Known(members, slices, ways, memory.drained)
         return cls(settings, memories, known)
 
 
@@ -104,7 +105,9 @@ def _foreseen(
 ) -> Foreseen:
     after, names = inherited(fleet, memories, came_from, old)
     clashing = [scraper for name in names for scraper in collisions(memories[name], fleet.keys)]
-    members = _members(after, fleet.keys, question)
+    was_listed = frozenset().union(*(memories[name].listed for name in names))
+    new = [fleet.keys.scraper(node) for node in fleet.keys.listed if (node.host, node.port) not in was_listed]
+    members = _members(after, fleet.keys, question, new)
     if not after.planned or not any(s.weight for s in members):
         return Foreseen(clashing=clashing)
     parts = {
@@ -121,11 +124,13 @@ def _foreseen(
     ring, listed = (Ring(some, policy.virtual_nodes) for some in (members, tuple(sorted(every.values()))))
     loads = after.loads.of(pool) if after.loads is not None and fleet.keys.placement.loads.learns else None
     then, had = place_living(pool, ring, listed, policy, loads), recalled(after.claims, pool)
+    there = Ring(_members(after, fleet.keys, question), policy.virtual_nodes) if new else ring
+    surely = place_living(pool, there, listed, policy, loads) if new and any(s.able for s in there.scrapers) else then
     if had is None:
         return Foreseen(clashing=clashing)
     plan = compare(had, then)
     live = {s.id: s.weight for s in after.members if s.id not in _leaving(after, question)}
-    lost = _lost(had, after.claims, then, live, policy)
+    lost = _lost(had, after.claims, surely, live, policy)
     preview = Preview(had, then, plan) if question is not None else None
     return Foreseen(plan.moved, int((had.owners >= 0).sum()), lost, clashing, preview)
 
@@ -149,16 +154,18 @@ def _lost(had: Placement, claims: Claims, then: Placement, live: Mapping[str, fl
     return len(np.setdiff1d(lost, rows[stays]))
 
 
-def _members(memory: Memory, keys: FleetKeys, question: Question | None) -> Members:
-    """Who would have a share, with weight 0 for whoever is drained or leaves."""
+def _members(memory: Memory, keys: FleetKeys, question: Question | None, new: Sequence[Scraper] = ()) -> Members:
+    """Who would have a share, with weight 0 for whoever is drained or leaves. ``new``: who is listed besides."""
     off = memory.drained | {s.id for s in (*memory.departing, *(s for s in memory.members if s.draining))}
     off |= _leaving(memory, question)
     members = [replace(s, weight=0.0) if s.id in off else s for s in memory.members]
     known = {s.id for s in members}
+    members += [replace(s, weight=0.0) if s.id in off else s for s in new if s.id not in known]
+    known = {s.id for s in members}
     for text in question.joining if question else ():
         joining = _joining(text, keys)
         if joining.id in known:
-            raise PromringError(f"{joining.id} is a live scraper already")
+            raise PromringError(f"{joining.id} is a live scraper already, or counts as one here")
         members.append(joining)
     return tuple(sorted(members))
 

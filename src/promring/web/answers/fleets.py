@@ -184,6 +184,7 @@ class Service(Answer, frozen=True):
     delivery: Annotated[list[str], doc("The kinds of its deliveries.")]
     retiring: Annotated[list[Retiring], doc("Old deliveries that go on after a reload.")]
     coverage: Annotated[Coverage | None, doc("Null where the audit is off.")]
+    unsaved: Annotated[str, doc("Why its state cannot be saved; empty: it is, or its fleet says so.")]
     summary: Summary
 
 
@@ -210,6 +211,7 @@ class Fleet(Answer, frozen=True):
     scrapers: Annotated[list[Scraper], doc("With the targets of all services.")]
     coverage: Annotated[Coverage | None, doc("Of all services together; null where the audit is off.")]
     fits: Annotated[Fits | None, doc("Of all services together; null before the first plan.")]
+    unsaved: Annotated[str, doc("Why its state cannot be saved; empty: it is.")]
     summary: Summary
 
     @property

@@ -55,6 +55,7 @@ def describe_fleet(fleet: Fleet) -> answers.Fleet:
         scrapers=scrapers_of(fleet, services),
         coverage=_coverage_of(services),
         fits=_fits([fit for service in services if (fit := service.state.fit) is not None]),
+        unsaved=reconciler.keeper.why,
         summary=NO_SUMMARY,
     )
     return msgspec.structs.replace(described, summary=summary(described))
@@ -85,6 +86,7 @@ def describe(service: Service, *, scrapers: bool = True) -> answers.Service:
         scrapers=scrapers_of(fleet, [service]) if scrapers else [],
         sources=[_source(name, cell, service.sources.get(name)) for name, cell in service.facts.cells.items()],
         delivery=[d.means for d in service.deliveries],
+        unsaved=fleet.reconciler.keeper.why if scrapers else "",
         retiring=[
             answers.Retiring(one.kind, one.service, list(one.places), one.until, list(one.waiting_for))
             for one in service.retirement.going_on(slices)

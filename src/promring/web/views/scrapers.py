@@ -28,6 +28,9 @@ NOBODY = NodeState("", "unknown")
 NO_ANSWER = {Reply.REFUSES: "refuses connections", Reply.HANGS: "accepts connections and does not answer"}
 LEAVES = "taken out of the list; it leaves"
 ERRORS_MOST = 5
+SETTLES_S = 15.0
+"""So long a list may be new to its scraper."""
+INFINITY = float("inf")
 
 
 def scrapers_of(fleet: Fleet, services: Sequence[Service]) -> list[Scraper]:
@@ -58,6 +61,7 @@ class _View:
         self.nameless = self.reconciler.nameless
         self.errors = _errors(services)
         self.totals = _totals(fleet, services)
+        self.looked_at = min((one.look.at for one in services if one.look.coverage is not None), default=INFINITY)
         self.looks, self.visits, self.askers = _looks(services), _visits(services), askers_of(services)
 
     def scraper(self, name: str) -> Scraper:
@@ -103,7 +107,7 @@ class _View:
             trouble="",
         )
         flaps = standing.flaps if standing and _joins(standing) else 0
-        troubles = _trouble(found, seen, flaps), self.reconciler.moves.takeover.held_back.why(name)
+        troubles = _trouble(found, seen, flaps, self.looked_at), self.reconciler.moves.takeover.held_back.why(name)
         return msgspec.structs.replace(found, trouble="; ".join(filter(None, troubles)))
 
 
@@ -220,9 +224,9 @@ def _times(count: int) -> str:
     return {1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
-def _trouble(scraper: Scraper, seen: ScraperCoverage | None, flaps: int) -> str:
+def _trouble(scraper: Scraper, seen: ScraperCoverage | None, flaps: int, looked_at: float = INFINITY) -> str:
     """What is wrong with a scraper, the worst first; empty when nothing is that anybody knows of. ``flaps``: of one
-    that is joining, how often it left soon after it had come.
+    that is joining, how often it left soon after it had come; ``looked_at``: wall-clock seconds.
     """
     not_taken = untaken(scraper.asking)
     if scraper.cut_off:
@@ -257,5 +261,6 @@ def _trouble(scraper: Scraper, seen: ScraperCoverage | None, flaps: int) -> str:
         return f"its relabelling drops {count} that another scraper took: are their rules and shard flags the same?"
     if seen and seen.missing:
         count = "1 target of its slice is" if seen.missing == 1 else f"{seen.missing} targets of its slice are"
-        return f"{count} not scraped by it"
+        new = scraper.sliced_at is not None and looked_at < scraper.sliced_at + SETTLES_S
+        return f"{count} not scraped by it{' yet: its list was new when it was last looked at' if new else ''}"
     return scraper.reason if scraper.state == "unknown" and not scraper.last_state else ""

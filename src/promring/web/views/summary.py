@@ -49,6 +49,8 @@ def causes(of: Fleet | Service) -> Iterator[Said]:
     yield from (("bad", f"{s.id} counts as alive and {s.unresponsive}") for s in of.scrapers if s.unresponsive)
     yield from (("warn", f"{s.id} is the same server as {s.alias_of}") for s in of.scrapers if s.alias_of)
     yield from _room(of)
+    if of.unsaved:
+        yield "warn", f"the state is not saved: {of.unsaved}"
     if of.membership.stale:
         yield "warn", "the scrapers are not known now"
     if isinstance(of, Service) and (silent := [source.name for source in of.sources if source.stale]):
