@@ -249,12 +249,17 @@ class Fleet:
         for _ in range(SETTLES):
             before = len(self.world.writes)
             await self.let_pass(45.0 if self.means == "agent" else 5.0 + self.world.traits.stage_s)
-            if len(self.world.writes) == before:
+            if len(self.world.writes) == before and not self._holds_back():
                 break
         writes, notes = len(self.world.writes), self.world.notes
         await self.let_pass(seconds)
         if len(self.world.writes) > writes or (self.world.notes > notes and not self.world.pace.busy):
             self.broken(f"I12: not quiet {when}")
+
+    def _holds_back(self) -> bool:
+        """Whether somebody is yet to get a list, after a start without a state: by time at the latest."""
+        found = (controller.fleet() for controller in self.world.controllers.values())
+        return any(one.reconciler.moves.takeover.held_back.until for one in found if one)
 
     async def no_write_in(self, seconds: float, while_: str, but: Collection[str] = ()) -> None:
         """I3, I11, I17: no sink gets other bytes, of the jobs that are not named."""

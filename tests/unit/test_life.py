@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import click
 import pytest
 
 from promring.cli.options import HostPort
@@ -202,6 +203,19 @@ def test_orphans_are_buried_after_a_while_and_own_children_are_not_taken_away() 
 )
 def test_an_address_without_a_host_is_all_of_them(text: str, where: tuple[str, int]) -> None:
     assert HostPort().convert(text, None, None) == where
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("::1:9600", r"'::1:9600' is not host:port; an IPv6 address has brackets, \[::1\]:9600"),
+        (":x", "':x' is not host:port$"),
+        ("host", "'host' is not host:port$"),
+    ],
+)
+def test_an_address_to_listen_on_is_refused_as_it_was_written(text: str, said: str) -> None:
+    with pytest.raises(click.BadParameter, match=said):
+        HostPort().convert(text, None, None)
 
 
 async def test_all_addresses_are_those_of_ipv4_and_of_ipv6() -> None:

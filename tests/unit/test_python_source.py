@@ -16,7 +16,7 @@ from promring.model import DiscoveryError
 from promring.runtime.rlimit import BYTES_MAX
 
 FUNCTIONS = """
-import asyncio
+import asyncio, os, sys
 class Late:
     def __await__(self):
         yield from asyncio.sleep(0.01).__await__()
@@ -31,6 +31,17 @@ async def fails(): raise RuntimeError("the CMDB is down")
 async def hangs(): await asyncio.sleep(4243)
 def says(settings): return [{"targets": ["a:1"], "labels": {"given": repr(settings)}}]
 def many(one, two): return []
+def of_bytes(): return [{"targets": ["a:1", b"b:1"]}]
+def of_labels(): return ({"targets": ("a:1",), "labels": {"dc": b"fra"}},)
+def nan(): return [{"targets": ["a:1"], "labels": {"weight": float("nan")}}]
+def of_objects(): return [{"targets": [object()]}]
+def exits(): raise SystemExit(0)
+def exits_with(): sys.exit("the CMDB is away")
+def dies():
+    print("noise")
+    os._exit(3)
+def killed(): os.kill(os.getpid(), 9)
+def lines(): raise ValueError("first\\n  second")
 """
 METADATA = "Metadata-Version: 2.1\nName: cmdb-of-ours\nVersion: 1\n"
 
@@ -69,6 +80,15 @@ async def test_empty_settings_are_settings(tmp_path: Path) -> None:
         ("hangs", 1.0, "no result within 1 s"),
         ("sync", 30.0, "missing 1 required positional argument: 'settings'"),
         ("many", 30.0, "missing 2 required positional arguments"),
+        ("of_bytes", 30.0, r"the result\[0\]\['targets'\]\[1\] is bytes: b'b:1', not text"),
+        ("of_labels", 30.0, r"the result\[0\]\['labels'\]\['dc'\] is bytes: b'fra', not text"),
+        ("nan", 30.0, r"the result\[0\]\['labels'\]\['weight'\] is float: nan, not text"),
+        ("of_objects", 30.0, "TypeError: .*object"),
+        ("exits", 30.0, "its process ended without a result"),
+        ("exits_with", 30.0, "the CMDB is away"),
+        ("dies", 30.0, "its process ended with status 3: it wrote at last: noise"),
+        ("killed", 30.0, "its process was killed by SIGKILL"),
+        ("lines", 30.0, "ValueError: first second"),
     ],
 )
 async def test_a_function_that_fails_is_named_with_its_reason(tmp_path: Path, name: str, timeout_s: float, why: str) -> None:

@@ -41,7 +41,9 @@ class HostPort(click.ParamType[tuple[str, int]]):
             host, port = parse_host_port(("localhost" if everywhere else "") + (text[:-1] + "1" if any_port else text))
             return "" if everywhere else host, 0 if any_port else port
         except ValueError as error:
-            self.fail(str(error), param, ctx)
+            hint = "; an IPv6 address has brackets, [::1]:9600" if text.count(":") > 1 and "[" not in text else ""
+            said = f"{text[:60]!r} is not host:port" if everywhere or any_port else str(error)
+            self.fail(f"{said}{hint}", param, ctx)
 
 
 class Identity(click.ParamType[str]):

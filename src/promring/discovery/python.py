@@ -34,7 +34,7 @@ from promring.runtime.rlimit import BYTES_MAX
 from promring.runtime.threads import in_thread
 
 OUTPUT_BYTES_MAX = 512 * 1024 * 1024
-ERROR_BYTES_MAX = 64 * 1024
+ERROR_BYTES_MAX, SHOWN_MOST = 64 * 1024, 300
 WORKER = Path(__file__).with_name("python_worker.py")
 """Run as a file: as a module of this package it would load how configurations are checked, which takes 0.25 s of CPU."""
 
@@ -98,7 +98,9 @@ class PythonSource:
             status = await self._run(given, output, errors)
             body, said = await in_thread(lambda: (_content(output, OUTPUT_BYTES_MAX), _content(errors, ERROR_BYTES_MAX)))
         if status != 0:
-            raise DiscoveryError(f"{self._callable}: {scrub(_last_line(said, status))}")
+            raise DiscoveryError(f"{self._callable}: {scrub(_why(said, status))}")
+        if not body:
+            raise DiscoveryError(f"{self._callable}: its process ended without a result: does it call sys.exit?")
         return await self._reader.read_beside(body, self._callable)
 
     async def _run(self, given: IO[bytes], output: IO[bytes], errors: IO[bytes]) -> int:
@@ -133,7 +135,7 @@ def why_not_importable(callable: str, folder: str, timeout_s: float) -> str:
     try:
         with tempfile.TemporaryFile() as errors:
             status = _ended(command, errors, timeout_s)
-            return _last_line(_content(errors, ERROR_BYTES_MAX), status) if status != 0 else ""
+            return _why(_content(errors, ERROR_BYTES_MAX), status) if status != 0 else ""
     except subprocess.TimeoutExpired:
         return f"not imported within {timeout_s:g} s"
     except OSError as error:
@@ -156,9 +158,21 @@ def _command(*arguments: str | int) -> list[str]:
     return [sys.executable, "-P", str(WORKER), *map(str, arguments)]
 
 
-def _last_line(said: bytes, status: int) -> str:
+def _why(said: bytes, status: int) -> str:
+    """What the worker wrote last, and how its process ended where that is not by an exception."""
     lines = said.decode("utf-8", "replace").strip().splitlines()
-    return (lines or [f"its process ended with status {status}"])[-1][:300]
+    last = lines[-1][:SHOWN_MOST] if lines else ""
+    if status == 1 and last:
+        return last
+    ended = f"was killed by {_signal(-status)}" if status < 0 else f"ended with status {status}"
+    return f"its process {ended}{': it wrote at last: ' if last else ''}{last}"
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _content(file: IO[bytes], most: int) -> bytes:

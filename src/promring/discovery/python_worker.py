@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
+import math
 import os
 import resource
 import signal
 import sys
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 from functools import reduce
 
 import msgspec
@@ -25,6 +27,7 @@ import msgspec
 from promring.runtime.rlimit import bound
 
 ENTRY_POINTS = "promring.targets"
+BYTES = (bytes, bytearray, memoryview)
 
 
 def main(name: str, folder: str, bytes_max: int, memory_bytes_max: int, find_within_s: int | None = None) -> None:
@@ -47,8 +50,31 @@ def main(name: str, folder: str, bytes_max: int, memory_bytes_max: int, find_wit
         import asyncio
 
         listed = asyncio.run(_awaited(listed))
-    result.write(msgspec.json.encode(listed))
+    result.write(_json(listed))
     result.close()
+
+
+def _json(listed: object) -> bytes:
+    """Raises TypeError for what is no text, number or list of such things; the text says where it is."""
+    plain = msgspec.to_builtins(listed, builtin_types=BYTES, str_keys=True)
+    try:
+        return json.dumps(plain, allow_nan=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError):
+        for place, one in _leaves(plain, "the result"):
+            if isinstance(one, BYTES) or (isinstance(one, float) and not math.isfinite(one)):
+                raise TypeError(f"{place} is {type(one).__name__}: {repr(one)[:60]}, not text") from None
+        raise
+
+
+def _leaves(value: object, place: str) -> Iterator[tuple[str, object]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{place}[{key!r}]")
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            yield from _leaves(inner, f"{place}[{number}]")
+    else:
+        yield place, value
 
 
 def _found(name: str) -> object:
@@ -69,4 +95,9 @@ async def _awaited(listed: Awaitable[object]) -> object:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:]))
+    try:
+        main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:]))
+    except Exception as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        sys.stderr.write(f"{type(error).__name__}: {' '.join(str(error).split())}\n")  # the last line says all of it
+        sys.exit(1)

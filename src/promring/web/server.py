@@ -119,7 +119,7 @@ class WebServer:
             self.listener = listener
             self.port = await listener.bind(where.host, where.port)
             self.bound.set()
-            self._log.info("listening", address=join_host_port(where.host, where.port))
+            self._log.info("listening", address=join_host_port(where.host, self.port))
             if why := await self._token.trouble():
                 note = "nothing can be written until it holds a token: it is read again for each use"
                 self._log.warning("web_token_unusable", error=why, note=note)
