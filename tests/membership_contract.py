@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import web
 
@@ -106,14 +106,25 @@ def known(*made: Machine) -> Known[Members]:
     return Known(tuple(sorted(m.scraper for m in made)))
 
 
-Open = Callable[[list[Machine], Members], AbstractAsyncContextManager[tuple[Ground, list[Answer[Members]]]]]
-"""A ground of some kind with these machines, and those that lived before. Runs; what it publishes is put in the list."""
+Opened = AbstractAsyncContextManager[tuple[Ground, list[Answer[Members]]]]
+
+
+class Open(Protocol):
+    """A ground of some kind with these machines. ``last``: those that lived before; ``listed``: they are in its list.
+    Runs; what it publishes is put in the list.
+    """
+
+    def __call__(self, made: list[Machine], last: Members, *, listed: bool = False) -> Opened: ...
 
 
 @asynccontextmanager
-async def running(one: Ground, last: Members) -> AsyncIterator[tuple[Ground, list[Answer[Members]]]]:
+async def running(
+    one: Ground, last: Members, *, listed: bool = False
+) -> AsyncIterator[tuple[Ground, list[Answer[Members]]]]:
     async with AsyncExitStack() as stack:
         await one.enter(stack, last)
+        if listed:
+            await one.list_(*one.machines)
         answers: list[Answer[Members]] = []
         task = asyncio.create_task(one.membership.run(answers.append))
         try:
@@ -215,7 +226,19 @@ async def after_a_start_without_a_list_those_that_lived_before_are_asked(open_: 
             await until(lambda: answers[-1] == known(*made[:2]), "its death is seen")
 
 
-ALL: list[Callable[[Open], Awaitable[None]]] = [the_whole_set_of_the_living_is_said_sorted_and_who_dies_and_returns]
+async def after_a_start_that_knows_all_who_are_listed_they_are_asked_again(open_: Open) -> None:
+    async with machines(3) as made:
+        last = tuple(m.scraper for m in made)
+        async with open_(made, last, listed=True) as (store, answers):
+            await until(lambda: bool(answers) and answers[-1] == known(*made), "all three")
+            await store.kill(made[2])
+            await until(lambda: answers[-1] == known(*made[:2]), "its death is seen")
+
+
+ALL: list[Callable[[Open], Awaitable[None]]] = [
+    the_whole_set_of_the_living_is_said_sorted_and_who_dies_and_returns,
+    after_a_start_that_knows_all_who_are_listed_they_are_asked_again,
+]
 OF_A_LIST = [a_store_that_is_lost_changes_nobodys_life, one_that_is_listed_later_joins_and_the_others_do_not_wait_for_it]
 OF_ONE_THAT_LEAVES_BY_A_PLAN = [
     one_that_is_taken_out_of_the_list_leaves_by_a_plan,

@@ -23,7 +23,17 @@ from promring.membership.probing import ProbeKeys
 from promring.model import Answer, Known, Members, NodeState, Unknown
 from promring.runtime.http_client import new_session
 from tests.fakes.kubernetes_pods import a_pod, ready
-from tests.membership_contract import Machine, Open, PodGround, machines, pod_context, pod_settings, running, scenarios
+from tests.membership_contract import (
+    Machine,
+    Open,
+    Opened,
+    PodGround,
+    machines,
+    pod_context,
+    pod_settings,
+    running,
+    scenarios,
+)
 from tests.real.conftest import server
 from tests.rows import Seen
 from tests.waiting import until
@@ -93,12 +103,15 @@ class RealGround(PodGround):
         self.proxy.fault = None if back else Down()
 
 
-async def plays_the_contract(made: Cluster) -> None:
+async def plays_the_contract(cluster: Cluster) -> None:
     """All at once, each in a namespace of its own."""
 
     async def play(number: int, scenario: Callable[[Open], Awaitable[None]]) -> None:
+        def opened(made: list[Machine], last: Members, *, listed: bool = False) -> Opened:
+            return running(RealGround(cluster.folder, made, cluster, f"contract-{number}"), last, listed=listed)
+
         try:
-            await scenario(lambda m, last: running(RealGround(made.folder, m, made, f"contract-{number}"), last))
+            await scenario(opened)
         except BaseException as error:
             error.add_note(f"in: {scenario.__name__}")
             raise

@@ -157,6 +157,9 @@ async def test_a_list_of_scrapers_is_followed_without_a_missed_scrape(kind: str,
         await until(lambda: bool(fleet.log_has(" msg=scraper_departed ", second.id)), "the one that was taken out is done")
         missed = fleet.tally(JOB, since).missed
         assert not missed, "a change of the list is a planned move"
+        await fleet.controller.kill()
+        await fleet.controller.start()  # it knows all who are listed: they are asked all the same
+        await fleet.controller.until(lambda: fleet.controller.is_ready(fleet.session), "promring, again")
         await third.kill()
         await settled(fleet, first)
         seen(f"{kind}: list lost {LOST_S:g} s: {changed} slices changed; one in, one out: {missed} scrapes missed; a death")

@@ -27,7 +27,7 @@ from tests.fakes.consul import FakeConsul
 from tests.fakes.dns import NameServer
 from tests.fakes.kubernetes import FakeKubernetes
 from tests.fakes.kubernetes_pods import a_pod
-from tests.membership_contract import PROBING, Ground, Machine, Open, PodGround, running, scenarios, scraper
+from tests.membership_contract import PROBING, Ground, Machine, Open, Opened, PodGround, running, scenarios, scraper
 
 NAME = "prometheus.mon.test."
 
@@ -138,4 +138,7 @@ PLAYED = [pytest.param(kind, one, id=f"{kind}: {one.__name__}") for kind in KIND
 async def test_the_membership_keeps_the_contract(
     kind: str, scenario: Callable[[Open], Awaitable[None]], tmp_path: Path
 ) -> None:
-    await scenario(lambda made, last: running(KINDS[kind](tmp_path, made), last))
+    def opened(made: list[Machine], last: Members, *, listed: bool = False) -> Opened:
+        return running(KINDS[kind](tmp_path, made), last, listed=listed)
+
+    await scenario(opened)

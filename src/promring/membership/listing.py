@@ -158,11 +158,11 @@ class ListedMembership:
         if self._why:
             self._log.info("scraper_list_read_again", source=self._listing.name)
             self._why = ""
-        now = time.monotonic()
-        if not self._had:
+        now, first = time.monotonic(), not self._had
+        if first:
             self._had = True
             self._lineup.heard(self._last, now)
-        if {s.id: s for s in members} != self._lineup.listed or off != self._off:
+        if first or {s.id: s for s in members} != self._lineup.listed or off != self._off:
             self._off = off
             self._lineup.heard(members, now, off)
             self._take_over()
