@@ -258,6 +258,19 @@ def test_each_change_is_one_decision(changes: dict[str, Any], wanted: list[str],
     assert found[0].loss is (wanted == ["capacity_short"])
 
 
+def test_what_was_registered_in_a_service_of_consul_that_is_left_is_said_to_stay() -> None:
+    def registered(service_name: str) -> dict[str, Any]:
+        return {"consul": {"service": service_name, "register": {"nodes": NODES}}}
+
+    old = settings(service(scrapers=registered("prom")))
+    for new in (service(scrapers=registered("prom2")), service()):
+        found = decisions(old, settings(new))
+        (changed,) = (one for one in found if one.kind == "membership_changed")
+        assert changed.text.endswith(
+            "; what promring registered in Consul's prom stays there, as other controllers may use it"
+        )
+
+
 def test_a_removed_service_is_named_with_what_it_leaves() -> None:
     old = settings(service(), service("more", path="more/{scraper}.json"))
     (found,) = decisions(old, settings(service()))

@@ -109,6 +109,9 @@ async def _ask(name: str, source: Source, faults: Unforeseen) -> _Heard:
     except Exception as error:  # a source must not end the process, whatever it is fed
         reason = scrub(faults.note(error, source=name))
         return _Heard(Unknown(reason), reason)
+    if not len(pool) and pool.refused:  # somebody lists targets, and means them: that is no empty list
+        reason = f"every entry is refused, {pool.refused} in all: {'; '.join(pool.remarks)}"
+        return _Heard(Unknown(reason), reason)
     return _Heard(Known(pool) if len(pool) else Empty())
 
 

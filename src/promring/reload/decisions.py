@@ -246,9 +246,10 @@ def _identity(old: ShardService, new: ShardService, known: Known, foreseen: Fore
 def _scrapers(pairs: Sequence[Pair], known: Known) -> Iterator[Decision]:
     new = pairs[0][1]
     before, after = frozenset[Place]().union(*(places(old.listed) for old, _ in pairs)), places(new.listed)
-    for was in dict.fromkeys(old.scrapers.said for old, _ in pairs):
+    for was, registered in dict.fromkeys((old.scrapers.said, old.scrapers.registers) for old, _ in pairs):
         if was != new.scrapers.said:
             said = f"from {was} to {new.scrapers.said}; whoever lives and is not named there is asked directly first"
+            said += f"; what promring registered in {was} stays there, as other controllers may use it" * registered
             yield Decision("membership_changed", new.fleet, said)
     gone = before - after if after else frozenset()
     living = {(s.host, s.port): s.id for s in known.members}
