@@ -142,10 +142,10 @@ class Running:
             store = runs.store if runs else built.stores.get(fleet.name)
             previous = Previous(memory, replaced[fleet.name], before, as_saved, store)
             started[fleet.name] = build_fleet(parts, built.context, previous)
-            if runs and _means_the_same(fleet, runs, built.before):
-                moves = started[fleet.name].reconciler.moves
-                moves.before, known = runs.placement, runs.reconciler
-                moves.takeover.taken = known.moves.takeover.all_taken(known.dispatcher.given)
+            moves = started[fleet.name].reconciler.moves
+            goes_on = [one for name in names if (one := self.fleets.get(name)) and _means_the_same(fleet, one, built.before)]
+            moves.before = runs.placement if runs in goes_on else None
+            moves.takeover.taken = {pair: at for one in goes_on for pair, at in one.reconciler.moves.all_taken.items()}
         self._settings = built.context.settings
         return started
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -110,11 +109,6 @@ def showing(pool: TargetPool, *rows: int) -> Seen:
     return Seen(20.0, np.sort(pool.ids[list(rows)]), np.full(len(rows), 19.0), np.full(len(rows), True))
 
 
-def dropping(pool: TargetPool, *rows: int) -> Seen:
-    return replace(NOTHING, dropped=np.sort(pool.ids[list(rows)]))
-
-
-@pytest.mark.parametrize("sight", [showing, dropping])
 @pytest.mark.parametrize(
     ("told", "rows", "ended"),
     [
@@ -128,15 +122,25 @@ def dropping(pool: TargetPool, *rows: int) -> Seen:
     ],
 )
 def test_a_hold_that_was_not_seen_ends_for_the_services_of_which_something_was(
-    told: list[tuple[str, str]], rows: tuple[int, ...], ended: set[int], sight: Callable[..., Seen]
+    told: list[tuple[str, str]], rows: tuple[int, ...], ended: set[int]
 ) -> None:
     held = claims(TWO, [4, 0, 5, 3, 2, 1], "aaaaaa", 50.0)
     owned = np.isin(held.rows(TWO), [2, 5])
     held = replace(held, until=np.where(owned, NEVER, held.until))
-    seen = {"a": sight(TWO, *rows)}
+    seen = {"a": showing(TWO, *rows)}
     assert who_has(with_seen(held, seen, TWO, told), TWO) == {("a", row) for row in range(6) if row not in ended}
     owners = claims(TWO, [4, 0, 2], "aaa")
     assert who_has(with_seen(owners, seen, TWO, told), TWO) >= who_has(owners, TWO), "an owner's is no hold"
+
+
+@pytest.mark.parametrize(("shown", "dropped", "ended"), [((), (0, 3), set()), ((2,), (0,), {1}), ((2, 4), (0,), {1, 3, 5})])
+def test_what_is_dropped_is_held_and_tells_nothing_of_the_rest(
+    shown: tuple[int, ...], dropped: tuple[int, ...], ended: set[int]
+) -> None:
+    """A scraper that shows nothing of a service but what it drops has just started, or its job has another name."""
+    held = claims(TWO, [0, 1, 2, 3, 4, 5], "aaaaaa", 50.0)
+    seen = {"a": replace(showing(TWO, *shown), dropped=np.sort(TWO.ids[list(dropped)]))}
+    assert who_has(with_seen(held, seen, TWO, BOTH), TWO) == {("a", row) for row in range(6) if row not in ended}
 
 
 def test_a_hold_on_a_target_that_is_gone_is_nobodys_question() -> None:

@@ -600,3 +600,19 @@ async def test_a_drain_that_is_asked_while_a_reload_is_taken_is_not_lost(tmp_pat
                 assert not (await r.supervisor.reload()).problems
             assert await asked == 200
             assert r.supervisor.fleets["node"].reconciler.memory.drained == ({scraper} if verb == "drain" else set())
+
+
+async def test_what_a_scraper_has_taken_is_known_when_its_fleet_has_another_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look at the scrapers soon after a reload says of what one took a moment ago that it does not have it."""
+    monkeypatch.setattr("promring.fleet.visitors.VISIT_APART_S", 0.0)
+    async with running(tmp_path, shared=True) as r:
+        for _ in range(2):  # who comes again is believed
+            assert (await r.get(f"/sd/web/{r.nodes[0]}"))[0] == 200
+        assert ("web", r.nodes[0]) in r.supervisor.fleets["main"].reconciler.moves.all_taken
+        text = (tmp_path / "promring.yml").read_text()
+        (tmp_path / "promring.yml").write_text(text.replace('"main"', '"other"'))
+        assert [one.kind for one in (await r.supervisor.reload()).decisions] == ["fleet_renamed"]
+        await until(lambda: "other" in r.supervisor.fleets, "it is in force")
+        assert ("web", r.nodes[0]) in r.supervisor.fleets["other"].reconciler.moves.takeover.taken

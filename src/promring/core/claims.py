@@ -162,9 +162,10 @@ def with_seen(
 ) -> Claims:
     """``before``, and what scrapers were seen to have besides: another leader gave them that.
 
-    A scraper does not hold on to what it was not seen to have, nor to drop. But where it shows none of its targets of a
-    service it has just started; and what it had just ``taken`` from us it may not have applied yet. ``told``: services and
-    scrapers of which something was seen, where the ``pool`` has several services; of the others nobody knows.
+    A scraper does not hold on to what it was not seen to have, nor to drop. But where it has none of its targets of a
+    service, whatever it drops, it has just started; and what it had just ``taken`` from us it may not have applied yet.
+    ``told``: services and scrapers of which something was seen, where the ``pool`` has several services; of the others
+    nobody knows.
     """
     gone, held, rows = np.zeros(len(before), dtype=bool), np.isfinite(before.until), before.rows(pool)
     order = np.argsort(rows)
@@ -175,9 +176,10 @@ def with_seen(
             continue
         for service, part in pool.by_service(rows[mine]):
             some = mine[part]
-            shown = among(one.ids, before.ids[some]) | among(one.dropped, before.ids[some])
-            if (service and (service, name) not in told) or not shown.any():
+            listed = among(one.ids, before.ids[some])
+            if (service and (service, name) not in told) or not listed.any():
                 continue
+            shown = listed | among(one.dropped, before.ids[some])
             took_at = taken.get((service, name), Taken()).since(before.since[some])
             gone[some] = held[some] & ~shown & ~((took_at <= one.at) & (took_at > one.at - APPLIED_S))
     kept = ~gone

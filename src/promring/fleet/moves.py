@@ -146,7 +146,12 @@ class Moves:
         if not looked and not late:
             return None
         seen = evidence.seen if looked else {name: one for name, one in evidence.seen.items() if name in late}
-        return Look(seen, self.takeover.all_taken(self._dispatcher.given))
+        return Look(seen, self.all_taken)
+
+    @property
+    def all_taken(self) -> Mapping[Pair, Taken]:
+        """What each scraper may have taken of a service, of this loop and, while a look is needed, of the one before."""
+        return self.takeover.all_taken(self._dispatcher.given)
 
     def _evidence(self) -> Evidence:
         facts, dispatcher = self._facts, self._dispatcher
