@@ -282,7 +282,7 @@ async def test_an_agent_says_which_generation_keeps_it_from_taking_what_is_offer
     async with controllers(1) as (one,):
         one.offer(B, "1795877681.1")
         async with polling(file, [one.url]) as (poller, metrics):
-            await until(lambda: [a.headers.get(OUTRANKED) for a in one.asked][-1:] == ["1795877698.4"], "it says why")
+            await until(lambda: [a.headers.get(OUTRANKED) for a in one.asked][-1:] == ["1795877698.4;x"], "it says why")
             assert OUTRANKED not in one.asked[0].headers
             refused = count(metrics, "refused")
             await until(lambda: count(metrics, "refused") > refused, "refused after it said why")

@@ -240,12 +240,15 @@ async def test_an_agent_that_was_offered_something_older_elsewhere_says_nothing_
         assert ours is not None
         later, above = ours._replace(n=ours.n + 1), ours._replace(epoch=ours.epoch + 1)
         for outranked in (ours, later, above):
-            await ask(r, node, have=have, X_Promring_Outranked=str(outranked))
+            await ask(r, node, have=have, X_Promring_Outranked=f"{outranked};web")
         assert heeded == [str(above)], "it has all that is ours"
         heeded.clear()
         for outranked in (ours, later, above):
-            await ask(r, node, have={"node": have["node"]}, X_Promring_Outranked=str(outranked))
+            await ask(r, node, have={"node": have["node"]}, X_Promring_Outranked=f"nonsense, {outranked};web")
         assert heeded == [str(later), str(above)], "what it lacks is older than what it has: our state was lost"
+        heeded.clear()
+        await ask(r, node, have={"node": have["node"]}, X_Promring_Outranked=f"{later};node")
+        assert not heeded, "it lacks a slice of another service, which it could not write: seed 7630"
 
 
 async def test_an_agent_that_asks_and_takes_nothing_is_said_to_do_that_with_its_own_words(

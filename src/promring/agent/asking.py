@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from promring.agent import WAIT_S
 from promring.delivery.askers import header_of
-from promring.delivery.bundle import DECLINED, HAVE, OUTRANKED, UNTAKEN
+from promring.delivery.bundle import DECLINED, HAVE, OUTRANKED, OUTRANKED_MOST, UNTAKEN
 from promring.model import Generation
 from promring.runtime import secretfile
 from promring.runtime.duration import format_duration
@@ -56,20 +56,20 @@ class NoSliceError(Exception):
 @dataclass(frozen=True, slots=True)
 class Named:
     """What an agent says of itself, by marks (``delivery.bundle``): what it has, and what it does not want now.
-    ``outranked``: the newest generation that it has and because of which it refused what it was offered last; None: it did
-    not. ``untaken``: why what was offered last was not taken.
+    ``outranked``: by file, the generation that it has and because of which it refused what it was offered last.
+    ``untaken``: why what was offered last was not taken.
     """
 
     have: Sequence[str] = ()
     declined: Sequence[str] = ()
-    outranked: Generation | None = None
+    outranked: Mapping[str, Generation] = field(default_factory=dict)
     untaken: str = ""
 
     @property
     def headers(self) -> dict[str, str]:
-        newest = str(self.outranked) if self.outranked else ""
+        newest = sorted(self.outranked.items(), key=lambda one: one[1], reverse=True)[:OUTRANKED_MOST]
         marks = {HAVE: "".join(self.have), DECLINED: "".join(self.declined)}
-        said = {**marks, OUTRANKED: newest, UNTAKEN: header_of(self.untaken)}
+        said = {**marks, OUTRANKED: ", ".join(f"{has};{file}" for file, has in newest), UNTAKEN: header_of(self.untaken)}
         return {name: text for name, text in said.items() if text}
 
 

@@ -134,7 +134,7 @@ class Poller:
     def _named(self) -> Named:
         files = self.files.values()
         declined = [one for file in files for one in file.declined]
-        outranked = max((one.outranked for one in files if one.outranked), default=None)
+        outranked = {one.key: one.outranked for one in files if one.outranked}
         untaken = "; ".join(f"{file.service}: {file.trouble}" for file in files if file.trouble)
         return Named([file.mark for file in files if file.has], declined[:SERVICES_MOST], outranked, untaken)
 

@@ -8,6 +8,7 @@ take now by others. A mark is of the file and of what is in it: 1000 of them fit
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import zlib
 from collections.abc import Iterable
@@ -15,12 +16,13 @@ from collections.abc import Iterable
 import msgspec
 
 from promring.delivery.receiver import Envelope, RefusedError, parse_follows, parse_generation
-from promring.model import PromringError
+from promring.model import Generation, PromringError
 
 CONTENT_TYPE = "application/x-promring-slices"
 HAVE, DECLINED = "X-Promring-Have", "X-Promring-Declined"
 OUTRANKED = "X-Promring-Outranked"
-"""The newest generation that the asker has, if it refuses what is offered because of that."""
+"""``generation;file``, some of them: what the asker has in that file, and refuses what is offered because of that."""
+OUTRANKED_MOST = 20
 UNTAKEN = "X-Promring-Untaken"
 """Why the asker has not taken what was offered last (``delivery.askers``)."""
 SERVICES_MOST = 1000
@@ -63,6 +65,16 @@ class Listing(msgspec.Struct, omit_defaults=True):
 
 
 _decode = msgspec.json.Decoder(Listing).decode
+
+
+def outranked_in(header: str) -> dict[str, Generation]:
+    """What an asker has, by file; what is nonsense is left out."""
+    found = {}
+    for one in header.split(",")[:OUTRANKED_MOST]:
+        generation, _, file = one.strip().partition(";")
+        with contextlib.suppress(ValueError):
+            found[file] = parse_generation(generation)
+    return found
 
 
 def mark(file: str, sha256: str) -> str:

@@ -31,11 +31,12 @@ from promring.delivery.bundle import (
     Listing,
     line_of,
     marks_in,
+    outranked_in,
 )
 from promring.delivery.http_sd import HttpSdDelivery, Served
-from promring.delivery.receiver import parse_generation
 from promring.fleet.fleet import Service
 from promring.runtime.address import canonical_id
+from promring.runtime.paths import file_name
 from promring.runtime.threads import computed
 from promring.telemetry import log
 from promring.web.controller import Controller
@@ -179,18 +180,15 @@ class SlicesEndpoint:
                 one.delivery.came(one.scraper)
 
     def _heed(self, outranked: str, asked: str, view: View, named: Named) -> None:
-        """An agent names the generation because of which it refused a slice. Above our epoch, our state was lost while the
-        clock went back, or another controller served the agent. Of our own epoch, the agent may have all of our slices, and
-        have refused an older one of a follower: that is no news unless the agent lacks a slice of ours that is older.
+        """An agent names the generations because of which it refused slices. Above our epoch, our state was lost while the
+        clock went back, or another controller served the agent. Of our own epoch, the agent may have our slice, and have
+        refused an older one of a follower: that is no news unless the agent lacks our slice of that service.
         """
-        leadership = self._controller.leadership
-        try:
-            newest = parse_generation(outranked)
-        except ValueError:  # nothing, or nonsense
-            return
-        ours = leadership.epoch
-        lacks_older = any(one.served.slice.generation < newest and one.mark not in named.have for one in view.offers)
-        if (newest.epoch > ours or lacks_older) and leadership.agent_has(newest):
+        has = outranked_in(outranked)
+        leadership, ours = self._controller.leadership, self._controller.leadership.epoch
+        lacking = {file_name(one.name): one.served.slice.generation for one in view.offers if one.mark not in named.have}
+        newest = max((g for file, g in has.items() if g.epoch > ours or g > lacking.get(file, g)), default=None)
+        if newest is not None and leadership.agent_has(newest):
             note = "our state was lost while the clock went back, or another controller served this agent"
             fields = {"agents_had": str(newest), "ours": ours, "scraper": asked, "note": note}
             log.get().error("agents_outrank_us", goes_above=newest.epoch, **fields)
