@@ -158,13 +158,16 @@ async def moves(
     prometheus: Path,
     *,
     scrapers: int = 3,
+    running: int | None = None,
     targets: int = 30,
     consul: Path | None = None,
     hosts: bool = False,
     http_sd: bool = False,
     **changes: Any,
 ) -> AsyncIterator[Moves]:
-    """``hosts``: each scraper has an address of its own; ``http_sd``: they ask promring."""
+    """``running``: so many are listed at first, default all; ``hosts``: each scraper has an address of its own; ``http_sd``:
+    they ask promring.
+    """
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(new_session(keep_alive=False))
         farm = await stack.enter_async_context(Farm(targets))
@@ -192,10 +195,11 @@ async def moves(
             await m.consul.start()
             stack.push_async_callback(m.consul.stop)
             await m.consul.until(lambda: m.consul.is_ready(session), "Consul")  # type: ignore[union-attr]
+        m.nodes = m.nodes[:running]
         m.configure(m.service(**changes))
         await m.controller.start()
         stack.push_async_callback(m.controller.stop)
-        await m.settled()
+        await m.settled(*made[:running])
         yield m
 
 
@@ -302,6 +306,38 @@ async def test_a_scraper_that_is_taken_out_of_the_list_hands_over_and_then_has_n
         lost = m.missed(since)
         assert lost == 0
     seen(f"{had} targets handed over, its slice emptied, forgotten; missed {lost}")
+
+
+@pytest.mark.row(70, did="two of three scrapers taken out, and two others put in, by one reload")
+async def test_two_of_three_that_are_replaced_at_once_hand_over_to_those_that_come(
+    tmp_path: Path, prometheus_program: Path, seen: Seen
+) -> None:
+    async with moves(tmp_path, prometheus_program, scrapers=5, running=3) as m:
+        stays, *gone = m.scrapers[:3]
+        come, had = m.scrapers[3:], len(m.slice_of(stays))
+        most, since = had, time.monotonic()
+        m.nodes = [stays.id, *(s.id for s in come)]
+        foreseen = await m.foresee(m.service())
+        (fleet,) = foreseen["fleets"]
+        counts = {one["id"]: one["after"] for one in fleet["preview"]["scrapers"]}
+        status, text = await m.reload(m.service())
+        assert (status, "scrapers_removed" in text, "scrapers_added" in text) == (200, True, True), text
+
+        async def handed_over() -> bool:
+            nonlocal most
+            most = max(most, len(m.slice_of(stays)))
+            return await m.scraped_by([stays, *come])
+
+        await until(handed_over, "those that stay and come have all", SETTLED_S)
+        await m.settled(stays, *come)
+        assert most <= had + len(m.farm.addresses) // 5, "it is not given what those shall have that come"
+        assert all(m.slice_of(s) == [] for s in gone)
+        assert {name: len(m.slice_of(s)) for s in (stays, *come) for name in [s.id]} == {
+            name: count for name, count in counts.items() if count
+        }, "as it was foreseen"
+        lost = m.missed(since)
+        assert lost == 0
+    seen(f"the one that stays had {had} targets, at most {most} meanwhile; missed {lost}")
 
 
 @pytest.mark.row(70, 66, did="a living scraper taken out of register.nodes of Consul")

@@ -16,7 +16,7 @@ from promring.fleet.departures import Departures
 from promring.membership.dns import DnsListing, DnsScrapers
 from promring.membership.file import ListError, read_list
 from promring.membership.listing import Lineup
-from promring.model import Fact, Known, Members, Scraper, join_host_port
+from promring.model import Fact, Known, Members, Scraper, Unknown, join_host_port
 from promring.runtime.dns_client import NameClient
 from promring.telemetry import log
 from tests.fakes.dns import NameServer
@@ -132,6 +132,8 @@ def test_who_leaves_the_list_stays_what_it_was_while_others_may_come_in(how: str
     now = 100.0
     old = replace(B, draining=how == "a drained one")
     departures = Departures((old,), waits_s=15.0, log=log.get(), clock=lambda: now)
+
+    departures.applied(Facts(Fact(Unknown("not asked yet")), {}), (A, B), History.of((A, B)))  # of before the reload
 
     def drains(listed: Members, history: History) -> bool:
         found = departures.applied(Facts(Fact(Known((A,))), {}), listed, history).members.newest

@@ -106,11 +106,11 @@ class Departures:
         """``facts`` with those that depart as drained ones, and without those that are gone. ``listed``: alive or not;
         ``history``: who of them is in the plan, or was.
         """
-        if self.waits_until < INFINITY and (self._clock() >= self.waits_until or not self._others_come(listed, history)):
-            self.scrapers = tuple(replace(s, draining=True) for s in self.scrapers)
         members = facts.members
         if not isinstance(members.newest, Known) or not (self.scrapers or self.gone):
-            return facts
+            return facts  # who is listed is not known, either
+        if self.waits_until < INFINITY and (self._clock() >= self.waits_until or not self._others_come(listed, history)):
+            self.scrapers = tuple(replace(s, draining=True) for s in self.scrapers)
         answer = {s.id: s for s in members.newest.value}
         self.gone = tuple(s for s in self.gone if s.id in answer)
         for scraper in self.gone:
