@@ -103,6 +103,7 @@ class Running:
             self._ready |= {name for name, service in self.services.items() if service.state.decided}
             left = self.services
             self.fleets = self._started(built)
+            self._leadership.fleets = frozenset(self.fleets)
             self.services = {name: service for fleet in self.fleets.values() for name, service in fleet.services.items()}
             self._forget(left)
             self._succeeded(built, left)

@@ -13,7 +13,7 @@ from promring.election.leadership import (
     STEP,
     Leadership,
 )
-from promring.model import Fingerprint, Generation, Scraper
+from promring.model import NONE_FAILING, Failing, Fingerprint, Generation, Scraper
 
 
 class Case:
@@ -162,3 +162,16 @@ def test_what_a_leader_told_is_heeded_while_the_lock_is_seen_and_not_by_who_lead
     term.lead("us", 6, now[0] + 4.0)
     assert not term.hears()
     assert not Leadership().hears()
+
+
+def test_what_was_told_of_a_fleet_that_has_another_name_now_is_not_told_on() -> None:
+    """It would count again as soon as a fleet has that name once more."""
+    case = Case(alone=False)
+    case.term.lead("us", 100, 9e9)
+    stale, other = Failing(("gone:1",)), Failing(("other:1",))
+    case.term.share_failing({"before": stale, "others": other})
+    case.term.placed_without("main", Failing(("a:1",)))
+    assert case.term.failing.keys() == {"before", "others", "main"}, "its fleets are not known yet"
+    case.term.fleets = frozenset({"main", "others"})
+    case.term.placed_without("main", NONE_FAILING)
+    assert case.term.failing == {"others": other}

@@ -78,6 +78,8 @@ class Leadership:
     """By fleet: the book of loads that the leader places by, packed; empty: by the number of targets."""
     failing: Mapping[str, Failing] = field(default_factory=dict)
     """Which scrapers of a fleet live and get nothing, or nothing new of a service, as the leader's plan has it."""
+    fleets: frozenset[str] = frozenset()
+    """Those of this controller; empty: not known yet."""
     lacking: str = ""
     """A right that this controller has lost and will need for the lock, in words; empty: none that is known."""
     outranked_by: int = 0
@@ -232,7 +234,10 @@ class Leadership:
         """As the leader: these of ``fleet`` get nothing, or nothing new of a service. Of all fleets together at most
         ``DOWN_MOST`` of each kind are told.
         """
-        others = {name: some for name, some in self.failing.items() if name != fleet}
+        here = (
+            self.fleets or self.failing.keys()
+        )  # what an older leader told of a fleet that has another name now is dropped
+        others = {name: some for name, some in self.failing.items() if name != fleet and name in here}
         room = [max(0, DOWN_MOST - sum(len(one[i]) for one in others.values())) for i in range(len(failing))]
         scrapers, refusing = failing.scrapers[: room[0]], failing.refusing[: room[1]]
         ours = Failing(scrapers, refusing, failing.aliases[: room[2]], failing.idle[: room[3]])
