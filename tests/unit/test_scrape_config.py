@@ -65,7 +65,9 @@ def test_all_services_of_a_scraper_or_those_that_are_named(tmp_path: Path) -> No
     assert list(jobs(printed(file, "s2", "s0", "s2", *url))) == ["s2", "s0"]
     (one,) = jobs(printed(file, "s0", "--scraper", "10.0.0.1:9090", *url))["s0"]["http_sd_configs"]
     assert one == {"url": "http://promring.example:9600/sd/s0/10.0.0.1:9090", "refresh_interval": "1s"}
-    assert printed(file, "--scraper", "10.0.0.9:9090").exit_code == 1
+    strange = printed(file, "--scraper", "10.0.0.9:9090")
+    assert (strange.exit_code, "there is 10.0.0.1:9090" in strange.stderr) == (1, True), strange.stderr
+    assert "did you mean '10.0.0.1:9090'" in printed(file, "--scraper", "10.0.0.1").stderr
     assert "no shard service 'nope'" in printed(file, "s0", "nope").stderr
     assert "; did you mean 's0'" in printed(file, "s00").stderr
     twice = configured(tmp_path, "[http_sd: {}]", "[http_sd: {}], job: s0")

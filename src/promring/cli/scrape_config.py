@@ -20,7 +20,7 @@ from promring.cli import options
 from promring.cli.output import say
 from promring.model import Scraper
 from promring.runtime.address import parse_host_port
-from promring.runtime.near import meant
+from promring.runtime.near import meant, meant_host
 from promring.runtime.redact import scrub
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 MEANS = ("http_sd", "file", "ssh", "ansible", "command")
 """The kinds of delivery."""
 REFRESH = "1s"  # a 5 s refresh falls into step with Prometheus' own 5 s throttle and doubles the delay
+NAMED_MOST = 10
 PLACE_HOLDER = Scraper("SCRAPER", "HOST", 9090)
 VMAGENT_FLAGS = {"http_sd": "-promscrape.httpSDCheckInterval", "file": "-promscrape.fileSDCheckInterval"}
 
@@ -102,7 +103,11 @@ def _chosen(settings: Settings, names: Sequence[str], fleet: str | None, scraper
         return list(found.values())
     chosen = [s for s in settings.shard_services if not s.listed or scraper in _ids(s)]
     if not chosen:
-        raise click.ClickException(f"no shard service has the scraper {scraper!r}")
+        there = dict.fromkeys(name for s in settings.shard_services for name in sorted(_ids(s)))
+        known = ", ".join(list(there)[:NAMED_MOST]) + (f" and {len(there) - NAMED_MOST} more" * (len(there) > NAMED_MOST))
+        raise click.ClickException(
+            f"no shard service has the scraper {scraper!r}; there is {known}{meant_host(scraper, there)}"
+        )
     return chosen
 
 

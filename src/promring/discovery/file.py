@@ -225,7 +225,7 @@ class FileSource:
             self._say_absent(absent)
             return self._join(lists)
         why = f"no such file{self._then(lists)}"
-        said = "; ".join([*(f"{pattern}: {why}" for pattern in absent if not self._complete), *errors])
+        said = "; ".join([*errors, *(f"{pattern}: {why}" for pattern in absent if not self._complete)])
         if self._complete:
             return DiscoveryError(said, self._join(lists))
         return DiscoveryError(said, self._without_a_part(lists), remembered=self._remembered is not None)

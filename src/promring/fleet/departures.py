@@ -177,7 +177,10 @@ class Departures:
         if left or name not in reached:
             self._emptied.pop(name, None)
             return False
-        since = self._emptied.setdefault(name, now)
+        if name not in self._emptied:
+            self._emptied[name] = now
+            self._ring()  # it is asked what it scrapes at once
+        since = self._emptied[name]
         last = self._asks.latest(name)
         if (self._pulls or last is not None) and (last is None or last <= since):
             return False  # whoever fetches has not fetched the empty one yet
