@@ -103,11 +103,10 @@ def _chosen(settings: Settings, names: Sequence[str], fleet: str | None, scraper
         return list(found.values())
     chosen = [s for s in settings.shard_services if not s.listed or scraper in _ids(s)]
     if not chosen:
-        there = dict.fromkeys(name for s in settings.shard_services for name in sorted(_ids(s)))
-        known = ", ".join(list(there)[:NAMED_MOST]) + (f" and {len(there) - NAMED_MOST} more" * (len(there) > NAMED_MOST))
-        raise click.ClickException(
-            f"no shard service has the scraper {scraper!r}; there is {known}{meant_host(scraper, there)}"
-        )
+        listed = list(dict.fromkeys(name for s in settings.shard_services for name in sorted(_ids(s))))
+        more = f" and {len(listed) - NAMED_MOST} more" if len(listed) > NAMED_MOST else ""
+        near = f"{', '.join(listed[:NAMED_MOST])}{more}{meant_host(scraper, listed)}"
+        raise click.ClickException(f"no shard service has the scraper {scraper!r}; there is {near}")
     return chosen
 
 
