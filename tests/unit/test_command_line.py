@@ -21,6 +21,7 @@ from click.testing import CliRunner, Result
 
 from promring.cli import COMMANDS, main
 from promring.cli.lazy import OTHER_WORDS, with_variables
+from promring.cli.output import READER_GONE
 from promring.demo.process import free_port
 from tests.fakes.controller import FakeController, status, success
 from tests.unit.test_web import scrapers
@@ -189,6 +190,28 @@ def test_events_that_are_followed_go_on_over_a_restart_and_none_is_said_twice() 
         out, err = interrupted(command, seen)
     assert [line.split()[2] for line in out.splitlines()] == ["m1", "m2", "m3", "m4"]
     assert err.startswith("no answer, asked again: ")
+
+
+def test_events_that_nobody_reads_any_more_end_though_none_comes() -> None:
+    event = {
+        "id": 1,
+        "ts": "2026-01-01T00:00:01.000Z",
+        "level": "info",
+        "msg": "m1",
+        "fleet": "",
+        "service": "",
+        "fields": {},
+    }
+    with FakeController({"/api/v1/events": (200, lambda: success([event]))}) as fake:
+        command = [sys.executable, "-m", "promring", "events", "--url", fake.url, "--follow"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            try:
+                assert " m1" in process.stdout.readline()
+                process.stdout.close()
+                assert process.wait(60) == READER_GONE
+            finally:
+                process.kill()
 
 
 def test_what_takes_long_is_told_on_a_terminal_and_nowhere_else() -> None:

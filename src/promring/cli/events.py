@@ -11,7 +11,7 @@ import click
 
 from promring.cli.client import Answered, Controller, controller_options
 from promring.cli.completion import fleet_names, service_names
-from promring.cli.output import Output, output_option, paint, say, until_interrupted
+from promring.cli.output import Output, end_if_nobody_reads, output_option, paint, say, until_interrupted
 from promring.web.answers.status import Event
 
 FOLLOW_S = 1.0
@@ -53,6 +53,7 @@ def _follow(controller: Controller, output: Output, chosen: Sequence[tuple[str, 
     seen = answer.data[-1] if answer.data else None
     while True:
         time.sleep(FOLLOW_S)
+        end_if_nobody_reads()
         try:
             seen = _go_on(controller, output, chosen, seen)
         except click.ClickException as error:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
-from typing import ParamSpec, TypeVar
+from typing import NoReturn, ParamSpec, TypeVar
 
 import click
 
@@ -168,9 +169,22 @@ def _write(text: str, *, err: bool = False) -> None:
     try:
         click.echo(text, err=err, color=False if os.environ.get("NO_COLOR") else None)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python flushes at its end goes there
-        sys.exit(READER_GONE)
+        _end_for_nobody()
     except OSError as error:
         if err:
             sys.exit(1)
         raise click.ClickException(f"standard output cannot be written: {error.strerror}") from error
+
+
+def end_if_nobody_reads() -> None:
+    """While there is nothing to say: whoever read standard output may be gone."""
+    with suppress(OSError, ValueError):  # no such thing to ask
+        watched = select.poll()
+        watched.register(sys.stdout.fileno(), 0)  # an error is always told
+        if any(told & select.POLLERR for _, told in watched.poll(0)):
+            _end_for_nobody()
+
+
+def _end_for_nobody() -> NoReturn:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python flushes at its end goes there
+    sys.exit(READER_GONE)
