@@ -58,6 +58,22 @@ def test_the_next_in_preference_tries_and_keeps_it_while_only_the_owner_fails() 
     assert opinions == SecondOpinions(), "the owner reaches it again"
 
 
+def test_who_has_no_room_is_not_asked() -> None:
+    carried = PLACED.carried()
+    most = np.array([carried[s.id] + (s.id != NEXT) for s in PLACED.scrapers])
+    opinions, at = SecondOpinions(), 0.0
+    for _ in range(AFTER):
+        at += 30.0
+        opinions = opinions.judged(PLACED, RING, look(PLACED, at, {HOME: {KEY}}), at, capacities=most)
+    second = next(s.id for s in RING.preference(KEY) if s.id not in (HOME, NEXT))
+    assert {key: trial.scraper for key, trial in opinions.trials.items()} == {KEY: second}
+    assert opinions.applied(PLACED, most) is not PLACED, "it has room"
+    full = np.array(list(carried.values()))
+    assert opinions.judged(PLACED, RING, look(PLACED, at + 30, {HOME: {KEY}}), at + 30, capacities=full).trials.keys() == {
+        KEY
+    }
+
+
 def test_one_that_nobody_reaches_comes_home_and_is_tried_again_later_and_later() -> None:
     dead = {s.id: {KEY} for s in MEMBERS}
     opinions, at = after(SecondOpinions(), AFTER, dead)

@@ -18,6 +18,7 @@ async def unless(asked: Coroutine[Any, Any, T], changed: Callable[[], Awaitable[
                 return None
         return asking.result()
     finally:
-        if not asking.done():
-            asking.cancel()
-            await asyncio.wait({asking})
+        asking.cancel()
+        await asyncio.wait({asking})
+        if not asking.cancelled():
+            asking.exception()  # it was seen, or nobody waits for it any more

@@ -137,10 +137,11 @@ class SecondOpinions:
         lacks: Mapping[Pair, Lacking] = NOTHING_LACKING,
         told: Collection[Pair] = (),
         claims: Claims = NO_CLAIMS,
+        capacities: Loads | None = None,
     ) -> SecondOpinions:
-        """After another look at all scrapers. ``placement`` is without trials. For a target whose owners cannot be
-        seen nothing changes. ``lacks``: what scrapers do not have, of all services and scrapers of which something was
-        ``told`` (``core/idle.lacking``), where slices hold what is in ``claims``.
+        """After another look at all scrapers. ``placement`` is without trials; ``capacities`` as of ``applied``. For a
+        target whose owners cannot be seen nothing changes. ``lacks``: what scrapers do not have, of all services and
+        scrapers of which something was ``told`` (``core/idle.lacking``), where slices hold what is in ``claims``.
         """
         asking = _asking(placement, seen)
         asked_by, good = _asked_and_good(len(placement.pool), asking)
@@ -155,7 +156,7 @@ class SecondOpinions:
             suspects = set()
         counted = {key: self.down.get(key, 0) + 1 for key in down}
         without = self.jobs.suspects(credible, now)
-        bars = Bars(suspects, self.jobs.doubtful(credible, now), lacked)
+        bars = Bars(suspects | _full(placement, capacities), self.jobs.doubtful(credible, now), lacked)
         live = {s.id for s in placement.scrapers if s.weight}
         known = {key: trial for key, trial in self.trials.items() if key not in over and trial.scraper in live}
         again = {key: pause for key, pause in self.again_at.items() if key not in over}
@@ -221,6 +222,14 @@ class _Failing:
     @property
     def is_sick(self) -> bool:
         return self.tried >= min(SUSPECT_LEAST, len(self.ids)) and 2 * self.reached >= self.tried
+
+
+def _full(placement: Placement, capacities: Loads | None) -> set[str]:
+    """Who has no room for another target."""
+    if capacities is None:
+        return set()
+    carried = placement.carried().items()
+    return {name for (name, load), most in zip(carried, capacities.tolist(), strict=True) if load >= most}
 
 
 Tried = Mapping[str, tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]]

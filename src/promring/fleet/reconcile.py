@@ -291,7 +291,8 @@ class Reconciler:
         placement, ring, claims = self.placement, self.planner.ring, self.memory.claims
         if placement is None or ring is None or placement.scrapers != ring.scrapers:
             return  # they changed meanwhile
-        if await self.unreachable.look(placement, ring, seen, claims, self.dispatcher.offered, self._facts.intervals):
+        most = self.planner.capacities(placement, self.memory.members)
+        if await self.unreachable.look(placement, ring, seen, claims, self.dispatcher.offered, self._facts.intervals, most):
             self.memory = replace(self.memory, opinions=self.opinions)
             self._facts.ring()
 

@@ -22,7 +22,7 @@ from promring.core.unresponsive import NO_ANSWERS, Answers, Unresponsive
 from promring.fleet.decision_log import say_aliases, say_opinions, say_unresponsive
 from promring.fleet.facts import FactBoard
 from promring.fleet.state import Memory
-from promring.model import NONE_FAILING, Failing, Members, Placement
+from promring.model import NONE_FAILING, Failing, Loads, Members, Placement
 from promring.runtime.threads import computed
 from promring.telemetry.log import Logger
 
@@ -85,15 +85,17 @@ class Unreachable:
         claims: Claims,
         taken: Mapping[Pair, Taken],
         told: Collection[Pair],
+        capacities: Loads | None = None,
     ) -> bool:
         """All scrapers were looked at. Whether a plan would be another one by that. ``claims``: what the slices hold, which
-        were ``taken`` then; ``told``: of which services and scrapers something is ``seen``.
+        were ``taken`` then; ``told``: of which services and scrapers something is ``seen``; ``capacities``: int64, the most
+        load of each scraper.
         """
         before = self.opinions
 
         def judged() -> SecondOpinions:
             lacks = lacking(placement.pool, claims, taken, seen, told)
-            return before.judged(placement, ring, seen, time.monotonic(), lacks, told, claims)
+            return before.judged(placement, ring, seen, time.monotonic(), lacks, told, claims, capacities)
 
         after = await computed(judged)
         if self._follows:
@@ -101,7 +103,7 @@ class Unreachable:
         self.opinions, now = after, time.monotonic()
         say_opinions(self._log, before, after, now)
         heard, self._heard = self._heard, False
-        changed = after.trials.keys() != before.trials.keys() or after.scrapers.keys() != before.scrapers.keys()
+        changed = _tried_by(after) != _tried_by(before) or after.scrapers.keys() != before.scrapers.keys()
         changed |= any(
             one.over != before.scrapers[name].over for name, one in after.scrapers.items() if name in before.scrapers
         )
@@ -132,3 +134,8 @@ class Unreachable:
         if self.aliases != before:
             ring()
         return not undecided(self.aliases, births, self._unsure)
+
+
+def _tried_by(opinions: SecondOpinions) -> dict[int, str]:
+    """By target, who tries it."""
+    return {key: trial.scraper for key, trial in opinions.trials.items()}
