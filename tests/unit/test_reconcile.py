@@ -28,6 +28,7 @@ from promring.delivery import Leads, Outcome, always
 from promring.election.leadership import RELEASED_S, Leadership
 from promring.fleet.decision_log import why_reshard
 from promring.fleet.deliveries import ServiceDeliveries
+from promring.fleet.departures import Departures
 from promring.fleet.dispatcher import Dispatcher
 from promring.fleet.facts import FactBoard
 from promring.fleet.planner import Placing, Planner
@@ -491,6 +492,28 @@ async def test_a_join_is_placed_when_its_delay_is_over_without_another_fact(tmp_
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_who_leaves_its_list_has_its_share_until_the_one_that_comes_joins_and_none_moves_twice(tmp_path: Path) -> None:
+    loop = Loop(tmp_path, guard=Guard(Rules(join_delay_s=0.2)))
+    new = Scraper("c:1", "c", 1)
+    loop.facts.put_listed((A, B))
+    loop.reconciler.departures = Departures((), log=log.get(), waits_s=60.0)
+    for _ in range(2):
+        await loop.say((A, B), TARGETS)
+        await asyncio.sleep(0.25)
+    before = dict(loop.sink.held)
+    loop.facts.put_listed((A, new))
+    loop.reconciler.departures.heard((A, new), (B,), {A.id, B.id})
+    await loop.say((A,), TARGETS)
+    await loop.say((A, new), TARGETS)
+    assert loop.sink.held == before
+    await asyncio.sleep(0.25)
+    await loop.say((A, new), TARGETS)
+    placement = loop.reconciler.placement
+    assert placement is not None
+    assert placement.counts()[B.id] == 0, "it joined, and this one is emptied in the same step"
+    assert placement.counts()[new.id] > 0
 
 
 async def test_a_flapper_is_known_after_a_restart(tmp_path: Path) -> None:

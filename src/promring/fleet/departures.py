@@ -21,14 +21,12 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from promring.core.coverage import Seen
-from promring.core.standing import History, State
 from promring.core.verdicts import Facts
 from promring.fleet.asks import Asks
 from promring.model import Known, Members, Reply
 from promring.telemetry.log import Logger
 
 INFINITY = float("inf")
-NO_HISTORY = History()
 PROOF_S = 60.0
 """So long one that cannot be asked what it scrapes stays after its empty slice was delivered, and one that refuses or is
 silent stays at all.
@@ -102,14 +100,15 @@ class Departures:
             self._dead.add(scraper)
             self._ring()
 
-    def applied(self, facts: Facts, listed: Members = (), history: History = NO_HISTORY) -> Facts:
-        """``facts`` with those that depart as drained ones, and without those that are gone. ``listed``: alive or not;
-        ``history``: who of them is in the plan, or was.
+    def applied(self, facts: Facts, coming: Collection[str] = ()) -> Facts:
+        """``facts`` with those that depart as drained ones, and without those that are gone. ``coming``: who is listed, and
+        may come into the plan later than now.
         """
         members = facts.members
         if not isinstance(members.newest, Known) or not (self.scrapers or self.gone):
             return facts  # who is listed is not known, either
-        if self.waits_until < INFINITY and (self._clock() >= self.waits_until or not self._others_come(listed, history)):
+        others = {*coming} - {s.id for s in self.scrapers}
+        if self.waits_until < INFINITY and (self._clock() >= self.waits_until or not others):
             self.scrapers = tuple(replace(s, draining=True) for s in self.scrapers)
         answer = {s.id: s for s in members.newest.value}
         self.gone = tuple(s for s in self.gone if s.id in answer)
@@ -118,12 +117,6 @@ class Departures:
         answer |= {s.id: replace(one := answer.get(s.id, s), draining=one.draining or s.draining) for s in self.scrapers}
         known = Known(tuple(sorted(answer.values())))
         return replace(facts, members=replace(members, newest=known, good=known))
-
-    def _others_come(self, listed: Members, history: History) -> bool:
-        """Whether somebody is listed who was never in the plan, or is joining."""
-        mine = {s.id for s in self.scrapers}
-        known = (history.standings.get(s.id) for s in listed if s.id not in mine)
-        return any(one is None or one.state is State.JOINING for one in known)
 
     @property
     def waits_until(self) -> float:

@@ -212,6 +212,13 @@ class Judge:
         """When one that is joining comes in at the latest, monotonic seconds; inf: when the leader lets it in."""
         return joins_at(one, self.rules, self._led)
 
+    def coming(self, listed: Members, now: float) -> set[str]:
+        """Which of these were never in the plan, or are joining and not due ``now`` (monotonic seconds)."""
+        known = {s.id: self.history.standings.get(s.id) for s in listed}
+        joining = {name for name, one in known.items() if one is not None and one.state is State.JOINING}
+        later = {name for name in joining if self.joins_at(self.history.standings[name]) > now}
+        return {name for name, one in known.items() if one is None} | later
+
     def forget(self, scrapers: Collection[str]) -> None:
         """These were taken out of the configuration, and have ended."""
         standings = {name: one for name, one in self.history.standings.items() if name not in scrapers}

@@ -129,7 +129,7 @@ class Reconciler:
         self.memory = self.unreachable.noted(self.memory, self.dispatcher.failing)
         if self._term.begins():
             self.moves.takeover.begin()
-        facts = self.departures.applied(self._facts.newest(), self._facts.listed, self.history)
+        facts = self.departures.applied(self._facts.newest(), self.judge.coming(self._facts.listed, started))
         verdict = self.judge.judge(facts, self.memory, time.monotonic(), self.unreachable.doubts)
         lists = self.judge.lists(self.memory)
         self.moves.takeover.knows(self.judge.behind)
