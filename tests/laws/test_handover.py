@@ -132,7 +132,10 @@ def test_a_new_leader_lets_hold_what_relabelling_drops_and_not_what_was_not_seen
     nothing, flags = np.empty(0), np.empty(0, dtype=bool)
     dropping = replace(a, ids=a.ids[:0], scraped_at=nothing, up=flags, dropped=a.ids)
     assert with_seen(claims, {A.id: dropping, B.id: b}, two.pool).held == claims.held
-    assert 0 < with_seen(claims, {A.id: replace(dropping, dropped=a.ids[:1]), B.id: b}, two.pool).held < claims.held
+    one = replace(dropping, dropped=a.ids[:1])
+    assert with_seen(claims, {A.id: one, B.id: b}, two.pool).held == claims.held, "it has none: it has just started"
+    some = replace(one, ids=a.ids[1:2], scraped_at=a.scraped_at[1:2], up=a.up[1:2])
+    assert 0 < with_seen(claims, {A.id: some, B.id: b}, two.pool).held < claims.held
 
 
 def test_what_was_never_asked_is_no_try_after_a_restart_either() -> None:
