@@ -244,3 +244,9 @@ def test_the_rows_of_each_scraper_are_ascending_however_many_there_are() -> None
     assert [mine.tolist() for mine in by_scraper(scrapers, 4)] == [
         [row for row in range(3000) if scrapers[row] == number] for number in range(4)
     ]
+
+
+def test_until_when_what_was_put_in_force_was_had_at_some_time() -> None:
+    served = Taken().and_then(10.0, 11.0).and_then(20.0, 22.0)
+    assert [served.upto(at) for at in (10.9, 11.0, 21.9, 22.0, 99.0)] == [-NEVER, 10.0, 10.0, 20.0, 20.0]
+    assert Taken().upto(99.0) == -NEVER
