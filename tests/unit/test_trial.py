@@ -150,7 +150,7 @@ def test_an_address_to_listen_on_is_said_in_a_list_of_scrapers_too(folder: Path)
         ("good:absent", "AttributeError: module 'good' has no attribute 'absent'"),
         ("good:not_one", "TypeError: good:not_one is not a function"),
         ("broken:targets", "SyntaxError: "),
-        ("dies:targets", "its process ended with status -9"),
+        ("dies:targets", "its process was killed by SIGKILL"),
         ("hangs:targets", "not imported within 1 s"),
     ],
 )
