@@ -146,22 +146,22 @@ async def test_polling_publishes_unknown_empty_and_known_and_counts_failures() -
     assert counted.count(False) == sum(isinstance(a, Unknown) for a in answers) > 0
 
 
-async def test_a_list_of_which_every_entry_is_refused_is_no_empty_list(said: io.StringIO) -> None:
+async def test_a_list_of_which_every_entry_is_refused_fails_and_is_not_believed_to_be_empty(said: io.StringIO) -> None:
     """Somebody lists targets, and means them: what was known stays, and is not given up after a while."""
-    answers: list[Answer[TargetPool]] = []
+    answers: list[tuple[Answer[TargetPool], str]] = []
     async with TargetSource([{"targets": ["a:1"]}]) as fake:
         source = HttpSource(
             HttpTargets.model_validate({"url": fake.url, "refresh_interval": "50ms"}), ListRules(legacy_names=True)
         )
-        async with running(poll("s", source, lambda a, *_: answers.append(a), lambda _: None, log.get())):
-            await until(lambda: bool(answers) and isinstance(answers[-1], Known), "known")
+        async with running(poll("s", source, lambda a, why, *_: answers.append((a, why)), lambda _: None, log.get())):
+            await until(lambda: bool(answers) and isinstance(answers[-1][0], Known), "known")
             fake.groups = [{"targets": ["a:1", "b:1"], "labels": {"host-name": "x"}}]
-            await until(lambda: isinstance(answers[-1], Unknown), "no answer that counts")
-            (reason,) = {one.reason for one in answers if isinstance(one, Unknown)}
+            await until(lambda: isinstance(answers[-1][0], Empty), "nothing, and why")
+            (reason,) = {why for answer, why in answers if isinstance(answer, Empty)}
             assert reason.startswith("every entry is refused, 2 in all: "), reason
             assert "host-name" in reason
             fake.groups = [{"targets": ["a:1"]}]
-            await until(lambda: isinstance(answers[-1], Known), "known again")
+            await until(lambda: isinstance(answers[-1][0], Known), "known again")
     told = [line.partition("msg=")[2].split()[0] for line in said.getvalue().splitlines()]
     assert told == ["discovery_failed", "discovery_recovered"]
 

@@ -16,7 +16,7 @@ from promring.model import DiscoveryError
 from promring.runtime.rlimit import BYTES_MAX
 
 FUNCTIONS = """
-import asyncio, os, sys
+import asyncio, dataclasses, os, sys
 class Late:
     def __await__(self):
         yield from asyncio.sleep(0.01).__await__()
@@ -34,6 +34,15 @@ def many(one, two): return []
 def of_bytes(): return [{"targets": ["a:1", b"b:1"]}]
 def of_labels(): return ({"targets": ("a:1",), "labels": {"dc": b"fra"}},)
 def nan(): return [{"targets": ["a:1"], "labels": {"weight": float("nan")}}]
+@dataclasses.dataclass
+class Group:
+    targets: list
+def of_pairs(): return [Group([bytearray(b"c:1")])]
+def itself():
+    found = []
+    found.append(found)
+    return found
+def groups(): return [Group(["d:1"])]
 def of_objects(): return [{"targets": [object()]}]
 def exits(): raise SystemExit(0)
 def exits_with(): sys.exit("the CMDB is away")
@@ -63,7 +72,9 @@ async def test_a_function_is_called_with_its_settings(tmp_path: Path, name: str)
     assert await addresses(source(tmp_path, f"ours:{name}", {"site": "fra", "ports": [9100, 2]})) == ["fra:9100"]
 
 
-@pytest.mark.parametrize(("name", "wanted"), [("without", ["a:1"]), ("awaitable", ["late:1"])])
+@pytest.mark.parametrize(
+    ("name", "wanted"), [("without", ["a:1"]), ("awaitable", ["late:1"]), ("groups", ["d:1"]), ("nan", ["a:1"])]
+)
 async def test_what_is_to_be_awaited_is_awaited(tmp_path: Path, name: str, wanted: list[str]) -> None:
     assert await addresses(source(tmp_path, f"ours:{name}")) == wanted
 
@@ -82,8 +93,9 @@ async def test_empty_settings_are_settings(tmp_path: Path) -> None:
         ("many", 30.0, "missing 2 required positional arguments"),
         ("of_bytes", 30.0, r"the result\[0\]\['targets'\]\[1\] is bytes: b'b:1', not text"),
         ("of_labels", 30.0, r"the result\[0\]\['labels'\]\['dc'\] is bytes: b'fra', not text"),
-        ("nan", 30.0, r"the result\[0\]\['labels'\]\['weight'\] is float: nan, not text"),
+        ("of_pairs", 30.0, r"the result\[0\]\['targets'\]\[0\] is bytearray: b'c:1', not text"),
         ("of_objects", 30.0, "TypeError: .*object"),
+        ("itself", 30.0, "RecursionError"),
         ("exits", 30.0, "its process ended without a result"),
         ("exits_with", 30.0, "the CMDB is away"),
         ("dies", 30.0, "its process ended with status 3: it wrote at last: noise"),

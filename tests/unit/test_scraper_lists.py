@@ -15,7 +15,7 @@ from promring.fleet.departures import Departures
 from promring.membership.dns import DnsListing, DnsScrapers
 from promring.membership.file import ListError, read_list
 from promring.membership.listing import Lineup
-from promring.model import Fact, Known, Members, Scraper, Unknown, join_host_port
+from promring.model import Fact, Known, Members, Reply, Scraper, Unknown, join_host_port
 from promring.runtime.dns_client import NameClient
 from promring.telemetry import log
 from tests.fakes.dns import NameServer
@@ -145,14 +145,38 @@ def test_who_leaves_the_list_stays_what_it_was_while_others_may_come_in(how: str
         assert drains("" if how[0] == "n" else "c")
         return
     assert not drains("bc")
-    assert departures.waits_until == 115.0
+    assert departures.wakes_at == 115.0
     now = 110.0
     assert not drains("c")
     assert departures.remembered == (old,), "also after a restart"
     now = 115.0 if how == "it stays away" else now
     assert drains("c" if how == "it stays away" else "b"), "itself does not count"
-    assert departures.waits_until == float("inf")
+    assert departures.wakes_at == float("inf")
     assert drains("cd"), "once it is being emptied it goes on"
+
+
+def test_each_that_leaves_waits_for_its_own_time_and_one_that_dies_for_none() -> None:
+    now, rings = 100.0, list[float]()
+    departures = Departures((A,), waits_s=15.0, ring=lambda: rings.append(now), log=log.get(), clock=lambda: now)
+
+    def drained() -> str:
+        departures.applied(Facts(Fact(Known((D,))), {}), "e")
+        return ids(tuple(s for s in departures.scrapers if s.draining))
+
+    now = 110.0
+    departures.heard((D,), (A, B, C), {"a", "b", "c"})
+    assert (drained(), departures.wakes_at) == ("", 115.0)
+    now = 116.0
+    assert departures.wakes_at == 125.0, "a time that is over wakes nobody: the scrapers may not be known"
+    assert drained() == "a"
+    rings.clear()
+    departures.put_probed("c", Reply.SILENT)
+    assert (rings, drained()) == ([116.0], "a c")
+    departures.put_probed("c", Reply.SILENT)
+    assert rings == [116.0]
+    now = 126.0
+    assert departures.wakes_at == float("inf")
+    assert drained() == "a b c"
 
 
 # --- names -----------------------------------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ class Poller:
                 controller = controllers[turns.now]
                 await self._bucket.take()
                 try:
-                    refused, lacking, removed = await self._asked(asking, controller, at_once=turns.at_once)
+                    outcome = await self._asked(asking, controller, at_once=turns.at_once)
                 except CutError as error:
                     turns.cut()
                     self._said.cut(controller, error.args[0])
@@ -90,6 +90,9 @@ class Poller:
                         await asyncio.sleep(self._pause_s(rounds))
                     await self._look()
                     continue
+                if outcome is None:
+                    continue
+                refused, lacking, removed = outcome
                 if controller in self._failing:
                     self._failing.discard(controller)
                     self._log.info("controller_answers_again", controller=controller)
@@ -109,9 +112,10 @@ class Poller:
 
     # --- one question --------------------------------------------------------------------------------------------------
 
-    async def _asked(self, asking: Asker, controller: str, *, at_once: bool) -> tuple[bool, int, int]:
+    async def _asked(self, asking: Asker, controller: str, *, at_once: bool) -> tuple[bool, int, int] | None:
         """One question and what follows from it; a pause when a long poll ended at once without anything new. Whether
         something that was offered was not taken, for how many services there was nothing, how many of those are no more.
+        None: files were changed meanwhile, and it was not answered.
         """
         named, had = self._named(), self._had()
         waits = not at_once and bool(named.have or named.declined)
@@ -119,7 +123,7 @@ class Poller:
         began = time.monotonic()
         asked = asking.ask(controller, named, wait_s=wait_s, fresh=at_once)
         if (answer := await unless(asked, self._changed, LOOK_S)) is None:
-            return False, 0, 0
+            return None
         refused, lacking, removed = await self._take(controller, answer, named)
         await self._look()  # somebody may have changed them meanwhile
         early = wait_s > 0 and not refused and self._had() == had and time.monotonic() - began < wait_s * EARLY

@@ -58,7 +58,7 @@ async def poll(
                 answer, failure, remembered, retry_after_s = await _ask(name, source, faults)
                 count(not failure)
                 _say(name, failing, failure, log, had=had, lasting=lasting)
-                empty = _say_empty(name, answer, log, before=empty, had=had)
+                empty = _say_empty(name, answer, failure, log, before=empty, had=had)
                 behind = _say_troubles(name, behind, source, log)
                 if isinstance(answer, Known):
                     last = await _the_same_or_new(last, answer.value)
@@ -111,7 +111,7 @@ async def _ask(name: str, source: Source, faults: Unforeseen) -> _Heard:
         return _Heard(Unknown(reason), reason)
     if not len(pool) and pool.refused:  # somebody lists targets, and means them: that is no empty list
         reason = f"every entry is refused, {pool.refused} in all: {'; '.join(pool.remarks)}"
-        return _Heard(Unknown(reason), reason)
+        return _Heard(Empty(), reason)
     return _Heard(Known(pool) if len(pool) else Empty())
 
 
@@ -151,9 +151,9 @@ def _say(name: str, failing: str, failure: str, log: Logger, *, had: bool, lasti
         log.info("discovery_recovered", source=name)
 
 
-def _say_empty(name: str, answer: Answer[TargetPool], log: Logger, *, before: bool, had: bool) -> bool:
-    """Whether its list is empty, which is said once while it lasts. A source that gives no answer changes nothing."""
-    if isinstance(answer, Unknown):
+def _say_empty(name: str, answer: Answer[TargetPool], failure: str, log: Logger, *, before: bool, had: bool) -> bool:
+    """Whether its list is empty, which is said once while it lasts. A source that fails changes nothing."""
+    if isinstance(answer, Unknown) or failure:
         return before
     empty = isinstance(answer, Empty)
     if empty and not before:

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import json
-import math
 import os
 import resource
 import signal
@@ -28,6 +26,7 @@ from promring.runtime.rlimit import bound
 
 ENTRY_POINTS = "promring.targets"
 BYTES = (bytes, bytearray, memoryview)
+PLAIN = (str, int, float, type(None))
 
 
 def main(name: str, folder: str, bytes_max: int, memory_bytes_max: int, find_within_s: int | None = None) -> None:
@@ -55,26 +54,35 @@ def main(name: str, folder: str, bytes_max: int, memory_bytes_max: int, find_wit
 
 
 def _json(listed: object) -> bytes:
-    """Raises TypeError for what is no text, number or list of such things; the text says where it is."""
-    plain = msgspec.to_builtins(listed, builtin_types=BYTES, str_keys=True)
-    try:
-        return json.dumps(plain, allow_nan=False, separators=(",", ":")).encode()
-    except (TypeError, ValueError):
-        for place, one in _leaves(plain, "the result"):
-            if isinstance(one, BYTES) or (isinstance(one, float) and not math.isfinite(one)):
-                raise TypeError(f"{place} is {type(one).__name__}: {repr(one)[:60]}, not text") from None
-        raise
+    """Raises TypeError for bytes, which would become base64, and for what is no text, number or list; the text says where
+    bytes are.
+    """
+    body, rest = msgspec.json.encode(listed), [listed]  # first: what contains itself is refused by that
+    while rest:
+        one = rest.pop()
+        if isinstance(one, dict):
+            rest.extend(one.values())
+        elif isinstance(one, list | tuple | set | frozenset):
+            rest.extend(one)
+        elif isinstance(one, BYTES):
+            raise TypeError(next(f"{place} is {said}, not text" for place, said in _bytes_in(listed, "the result")))
+        elif not isinstance(one, PLAIN):
+            rest.append(msgspec.to_builtins(one, builtin_types=BYTES, str_keys=True))
+    return body
 
 
-def _leaves(value: object, place: str) -> Iterator[tuple[str, object]]:
-    if isinstance(value, dict):
+def _bytes_in(value: object, place: str) -> Iterator[tuple[str, str]]:
+    """Where they are, and what they look like."""
+    if isinstance(value, BYTES):
+        yield place, f"{type(value).__name__}: {bytes(value)[:40]!r}"
+    elif isinstance(value, dict):
         for key, inner in value.items():
-            yield from _leaves(inner, f"{place}[{key!r}]")
-    elif isinstance(value, list | tuple):
+            yield from _bytes_in(inner, f"{place}[{key!r}]")
+    elif isinstance(value, list | tuple | set | frozenset):
         for number, inner in enumerate(value):
-            yield from _leaves(inner, f"{place}[{number}]")
-    else:
-        yield place, value
+            yield from _bytes_in(inner, f"{place}[{number}]")
+    elif not isinstance(value, PLAIN):
+        yield from _bytes_in(msgspec.to_builtins(value, builtin_types=BYTES, str_keys=True), place)
 
 
 def _found(name: str) -> object:

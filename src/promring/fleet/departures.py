@@ -23,7 +23,7 @@ from dataclasses import replace
 from promring.core.coverage import Seen
 from promring.core.verdicts import Facts
 from promring.fleet.asks import Asks
-from promring.model import Known, Members, Reply
+from promring.model import Known, Members, Reply, Scraper
 from promring.telemetry.log import Logger
 
 INFINITY = float("inf")
@@ -56,7 +56,8 @@ class Departures:
     ) -> None:
         self.scrapers = scrapers
         """Who is still in the plan; ``draining``: who is being emptied, or is drained by its membership."""
-        self._waits_s, self._since = waits_s, clock()
+        self._waits_s, self._since = waits_s, dict.fromkeys((s.id for s in scrapers), clock())
+        """Since when each is taken out."""
         self.gone: Members = ()
         """Who is out of it, and may still be in Consul."""
         self.changed = asyncio.Event()
@@ -83,7 +84,7 @@ class Departures:
             self._emptied.pop(name, None)
             self._dead.discard(name)
         self.scrapers = tuple(sorted((*(s for s in self.scrapers if s.id not in back), *new)))
-        self._since = self._clock() if new else self._since
+        self._since = {s.id: self._since.get(s.id, self._clock()) for s in self.scrapers}
         said = {"leave": " ".join(s.id for s in new), "are_back": " ".join(sorted(back))}
         self._log.info("scraper_list_changed", **{key: names for key, names in said.items() if names})
         self.changed.set()
@@ -95,7 +96,10 @@ class Departures:
             self._down.pop(scraper, None)
             self._dead.discard(scraper)
             return
-        down_s = self._clock() - self._down.setdefault(scraper, self._clock())
+        if scraper not in self._down:
+            self._down[scraper] = self._clock()
+            self._ring()  # it waits for nobody any more
+        down_s = self._clock() - self._down[scraper]
         if down_s > PROOF_S and scraper not in self._dead:
             self._dead.add(scraper)
             self._ring()
@@ -108,8 +112,7 @@ class Departures:
         if not isinstance(members.newest, Known) or not (self.scrapers or self.gone):
             return facts  # who is listed is not known, either
         others = {*coming} - {s.id for s in self.scrapers}
-        if self.waits_until < INFINITY and (self._clock() >= self.waits_until or not others):
-            self.scrapers = tuple(replace(s, draining=True) for s in self.scrapers)
+        self.scrapers = tuple(replace(s, draining=s.draining or not self._waits(s, others)) for s in self.scrapers)
         answer = {s.id: s for s in members.newest.value}
         self.gone = tuple(s for s in self.gone if s.id in answer)
         for scraper in self.gone:
@@ -118,10 +121,18 @@ class Departures:
         known = Known(tuple(sorted(answer.values())))
         return replace(facts, members=replace(members, newest=known, good=known))
 
+    def _waits(self, scraper: Scraper, others: Collection[str]) -> bool:
+        """Whether one that is not being emptied yet stays what it was: ``others`` may come, and it lives."""
+        return bool(others) and scraper.id not in self._down and self._ends_waiting(scraper) > self._clock()
+
+    def _ends_waiting(self, scraper: Scraper) -> float:
+        return self._since[scraper.id] + self._waits_s
+
     @property
-    def waits_until(self) -> float:
-        """How long those that are not being emptied yet stay what they were, at most; infinity: there are none."""
-        return INFINITY if all(s.draining for s in self.scrapers) else self._since + self._waits_s
+    def wakes_at(self) -> float:
+        """When the next one has waited for long enough; infinity: none is to."""
+        ends = (self._ends_waiting(s) for s in self.scrapers if not s.draining)
+        return min((at for at in ends if at > self._clock()), default=INFINITY)  # one that is late waits for an answer
 
     @property
     def leaving(self) -> set[str]:

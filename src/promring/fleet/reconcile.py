@@ -266,7 +266,7 @@ class Reconciler:
             self.moves.ends_next(self.memory.claims, now),
             self.unreachable.ends_next,
             self.judge.again_at,
-            self.departures.waits_until,
+            self.departures.wakes_at,
             self.weighing.wakes_at,
         )
 
