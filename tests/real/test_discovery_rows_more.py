@@ -319,7 +319,10 @@ async def test_whatever_a_python_function_does_its_last_list_stays_and_the_loop_
             "import subprocess as p, sys\n p.run([sys.executable, '-c', 'x = bytearray(2**29)'], check=True)",
             "CalledProcessError",
         ),
-        ("return [{'targets': ['a:1'], 'labels': {'x': 'y' * 10**6}}] * 10**6", "MemoryError|status"),
+        (
+            "return [{'targets': ['a:1'], 'labels': {'x': 'y' * 10**6}}] * 10**6",
+            "MemoryError|was killed by",
+        ),  # msgspec does not survive everywhere
     ],
     ids=["itself", "a child", "the answer"],
 )
