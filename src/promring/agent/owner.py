@@ -35,9 +35,8 @@ def owned(folder: Path, scraper: str) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(
-                folder / OWNER, os.O_RDONLY | _FLAGS, 0o644
-            )  # open for writing it would forbid "remount,ro"
+            # Only read: a file that is open for writing keeps its file system from becoming read-only.
+            descriptor = os.open(folder / OWNER, os.O_RDONLY | _FLAGS, 0o644)
             stack.callback(os.close, descriptor)
             _claim(descriptor, folder, canonical_id(scraper))
         yield

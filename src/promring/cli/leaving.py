@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from promring.cli.output import paint, say
-from promring.runtime.text import counted
+from promring.runtime.text import counted, few
 from promring.web.answers.fleets import Retiring
 from promring.web.answers.status import Status
 
@@ -29,5 +29,4 @@ def show_retiring(retiring: Sequence[Retiring], margin: str = "  ") -> None:
 
 
 def _named(texts: list[str]) -> str:
-    more = len(texts) - NAMED_MOST
-    return (", ".join(texts[:NAMED_MOST]) or "-") + (f" and {more} more" if more > 0 else "")
+    return few(texts, NAMED_MOST) or "-"

@@ -22,6 +22,7 @@ from promring.model import Scraper
 from promring.runtime.address import parse_host_port
 from promring.runtime.near import meant, meant_host
 from promring.runtime.redact import scrub
+from promring.runtime.text import few
 
 if TYPE_CHECKING:
     from promring.config.settings import Settings, ShardService
@@ -104,8 +105,7 @@ def _chosen(settings: Settings, names: Sequence[str], fleet: str | None, scraper
     chosen = [s for s in settings.shard_services if not s.listed or scraper in _ids(s)]
     if not chosen:
         listed = list(dict.fromkeys(name for s in settings.shard_services for name in sorted(_ids(s))))
-        more = f" and {len(listed) - NAMED_MOST} more" if len(listed) > NAMED_MOST else ""
-        near = f"{', '.join(listed[:NAMED_MOST])}{more}{meant_host(scraper, listed)}"
+        near = f"{few(listed, NAMED_MOST)}{meant_host(scraper, listed)}"
         raise click.ClickException(f"no shard service has the scraper {scraper!r}; there is {near}")
     return chosen
 

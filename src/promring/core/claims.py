@@ -30,9 +30,9 @@ DEPARTED_KEPT_S = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """When one scraper took its slices, at its sink or by coming for them: at ``ats[i]`` it had one with all that was put in
-    force until ``uptos[i]``. Or when we served slices that scrapers come for. Monotonic seconds, both ascending. Never
-    changed: ``and_then`` makes the next.
+    """When one scraper took its slices, at its sink or by coming for them: at ``ats[i]`` the scraper had a slice with all
+    that was put in force until ``uptos[i]``. The same of a service: when its slices could be had. Monotonic seconds, both
+    ascending. Never changed: ``and_then`` makes the next.
     """
 
     uptos: tuple[float, ...] = ()

@@ -39,6 +39,9 @@ from promring.runtime.unforeseen import kept_alive
 from promring.telemetry.log import Logger
 from promring.telemetry.metrics import Metrics
 
+NEAR_KEPT = 1000
+"""So many names that nobody knows are remembered, with what looks like them."""
+
 
 class Service:
     """A shard service of a running fleet."""
@@ -125,9 +128,7 @@ class Service:
         held_back = self.fleet.reconciler.moves.takeover.held_back.why(scraper, self.name)
         if why := self.unready() or held_back:
             return why
-        listed = (one.id for one in self.fleet.facts.listed)
-        planned = (one.scraper.id for one in self.slices.values())
-        return f"scraper {scraper!r} is not in the plan{meant_host(scraper, chain(listed, planned))}"
+        return f"scraper {scraper!r} is not in the plan{self.fleet.near(scraper)}"
 
     def __repr__(self) -> str:
         return f"Service({self.name}, sources={list(self.sources)})"
@@ -164,6 +165,7 @@ class Fleet:
         self.store = store
         self._metrics, self._log = metrics, log
         self._roster: Roster | None = None
+        self._near: tuple[Members, dict[str, str]] = (), {}
         self._remember(memory)
 
     def scraper_id(self, asked: str) -> str:
@@ -173,6 +175,18 @@ class Fleet:
             return asked
         known = {s.scraper.id: s.scraper for one in services for s in one.slices.values()}
         return id_of(asked, known.values)
+
+    def near(self, scraper: str) -> str:
+        """Names of scrapers that look like this one, which is not in the plan. Kept, as an agent asks again and again, and
+        asks for all services at once.
+        """
+        listed = self.facts.listed
+        if self._near[0] is not listed or len(self._near[1]) >= NEAR_KEPT:
+            self._near = listed, {}
+        if scraper not in self._near[1]:
+            planned = self.reconciler.memory.members
+            self._near[1][scraper] = meant_host(scraper, (one.id for one in chain(listed, planned)))
+        return self._near[1][scraper]
 
     def memory(self) -> Memory:
         """What the next one shall start from: what is in force, with the facts' newest times."""

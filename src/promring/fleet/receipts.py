@@ -13,7 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from promring.core.claims import Taken
+from promring.core.claims import NEVER, Taken
 from promring.core.sight import Runs
 from promring.delivery import Outcome
 from promring.fleet.visitors import Visitors
@@ -78,7 +78,8 @@ class Receipts:
         """
         if served is not None and running:
             upto = min(upto, served.upto(min(one.at for one in running.values()) - RUNNING_S))
-        self._took((name for name, one in running.items() if one.at - one.since >= RUNNING_S), upto)
+        if upto > -NEVER:
+            self._took((name for name, one in running.items() if one.at - one.since >= RUNNING_S), upto)
 
     def offered(self) -> Mapping[str, Taken]:
         """What each was given, or should have come for by now, here or to another controller."""

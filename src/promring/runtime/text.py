@@ -6,6 +6,8 @@ and decoded queries may hold. ``printable`` is for terminals, the log and messag
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def clean(text: str) -> str:
     """The text in which each lone surrogate is written as its escape. Any ``str`` in, always valid UTF-8 out."""
@@ -47,3 +49,9 @@ def counted(number: int | None, noun: str, verb: str = "") -> str:
     """``1 target``, ``2 targets``; None: ``no targets``. With a regular ``verb``: ``1 target comes``, ``2 targets come``."""
     one = number == 1
     return f"{'no' if number is None else number} {noun}{'' if one else 's'}" + (f" {verb}{'s' * one}" if verb else "")
+
+
+def few(texts: Sequence[str], most: int) -> str:
+    """The first of them, with commas, and how many more there are."""
+    more = len(texts) - most
+    return ", ".join(texts[:most]) + (f" and {more} more" if more > 0 else "")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from promring.runtime.text import few
 from promring.web.answers.fleets import Fleet, Service
 from promring.web.answers.parts import Coverage, Scraper, Summary
 
@@ -126,5 +127,4 @@ def _targets(count: int) -> str:
 
 
 def _named(names: list[str]) -> str:
-    more = f" and {len(names) - NAMED_MOST} more" if len(names) > NAMED_MOST else ""
-    return ", ".join(names[:NAMED_MOST]) + more
+    return few(names, NAMED_MOST)
