@@ -80,6 +80,8 @@ async def services_move(fleet: Fleet) -> None:
 
 async def weights_change(fleet: Fleet) -> None:
     """Of two scrapers that change places, so that the room is the same."""
+    if fleet.membership.names_only:
+        return
     heavy, light = fleet.rng.sample(list(fleet.world.scrapers.values()), 2)
     if heavy.weight == light.weight:
         if fleet.wanted.capacity:
@@ -88,7 +90,4 @@ async def weights_change(fleet: Fleet) -> None:
     else:
         heavy.weight, light.weight = light.weight, heavy.weight
     fleet.world.say(f"{heavy.id}: weight {heavy.weight:g}, {light.id}: {light.weight:g}")
-    if fleet.registers:
-        await fleet.reload()
-    else:
-        fleet.register()
+    await fleet.membership.changed()

@@ -119,6 +119,7 @@ class Controller:
         assert task.done(), f"{self.name} cannot be killed"
         if not state:
             self._world.forgot_at[self.name] = self._world.now
+            self._world.forgetful.add(self.name)
             shutil.rmtree(self._state, ignore_errors=True)
 
     async def stop(self) -> None:

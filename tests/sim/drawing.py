@@ -30,7 +30,9 @@ def drawn(fleet: Fleet) -> Wanted:
     for number, scraper in enumerate(fleet.world.scrapers.values()):
         scraper.zone = "abc"[number % zones] if zones else ""
         scraper.weight = rng.choice((0.5, 1.0, 2.0)) if uneven else 1.0
-    wanted = Wanted(jobs, set(NAMES[:count]), count > 1 or rng.random() < 0.5, fleet.registers)
+        if fleet.membership.names_only:
+            scraper.zone, scraper.weight = "", 1.0
+    wanted = Wanted(jobs, set(NAMES[:count]), count > 1 or rng.random() < 0.5)
     wanted.load_factor = rng.choice((1.10, 1.10, 1.5))
     wanted.lock = random.Random(f"lock {fleet.seed}").choice(LOCKS) if fleet.size > 1 else ""
     wanted.check = fleet.world.traits.check

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -16,27 +15,22 @@ from tests.sim.scraper_exams import SCRAPER_EXAMS
 Exam = Callable[[Fleet], Coroutine[Any, Any, None]]
 
 
-async def consul_gives_no_answer(fleet: Fleet) -> None:
+async def list_gives_no_answer(fleet: Fleet) -> None:
     """I3."""
-    fleet.world.consul.set_fault(fleet.rng.choice(("down", "hang", "status 500", "hidden", "empty")))
-    await fleet.no_write_in(30.0, f"consul is {fleet.world.consul.fault}")
+    await fleet.no_write_in(30.0, fleet.membership.fail(fleet.rng))
 
 
-async def consul_lost_all(fleet: Fleet) -> None:
+async def list_is_lost(fleet: Fleet) -> None:
     """I3."""
-    fleet.lost_epochs = True
-    fleet.world.consul.forget()
-    if not fleet.registers:
-        await asyncio.sleep(1.0)
-        fleet.register()
-    await fleet.no_write_in(30.0, "consul forgets")
+    await fleet.membership.is_lost(1.0)
+    await fleet.no_write_in(30.0, "the list of scrapers was lost")
 
 
-async def consul_is_behind(fleet: Fleet) -> None:
+async def list_is_behind(fleet: Fleet) -> None:
     """I3: a lower index is no news."""
     for _ in range(3):
-        fleet.world.consul.lag(1)
-        await fleet.no_write_in(7.0, "consul is behind")
+        fleet.membership.is_behind()
+        await fleet.no_write_in(7.0, "the list of scrapers is behind")
 
 
 async def source_gives_no_answer(fleet: Fleet) -> None:
@@ -75,12 +69,14 @@ async def source_reorders(fleet: Fleet) -> None:
 
 
 async def most_are_hidden(fleet: Fleet) -> None:
-    """I11: a panic."""
+    """I11: a panic. Where only promring asks who lives, there is nobody else who could see less."""
+    if fleet.membership.probes_alone:
+        return
     scrapers = list(fleet.world.scrapers.values())
     for scraper in fleet.rng.sample(scrapers, len(scrapers) // 2 + 1):
         scraper.hidden = True
     fleet.world.consul.look_at_all()
-    await fleet.no_write_in(25.0, "most scrapers live, hidden from consul")
+    await fleet.no_write_in(25.0, "most scrapers live, hidden")
 
 
 async def room_is_short(fleet: Fleet) -> None:
@@ -108,9 +104,9 @@ def _without_room(fleet: Fleet) -> int:
 
 
 EXAMS = (
-    consul_gives_no_answer,
-    consul_lost_all,
-    consul_is_behind,
+    list_gives_no_answer,
+    list_is_lost,
+    list_is_behind,
     source_gives_no_answer,
     source_gives_nothing,
     source_says_less_and_fails,

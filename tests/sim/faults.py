@@ -11,26 +11,21 @@ from tests.sim.fleet import Fleet
 from tests.sim.lockstores import CONSUL
 
 
-async def consul_fault(fleet: Fleet) -> None:
-    fault, lasts_s = fleet.rng.choice(("down", "hang", "status 500", "hidden", "empty")), fleet.for_s(1, 5, 30)
-    fleet.say_fault(f"consul {fault} for {lasts_s:.1f} s")
-    fleet.world.consul.set_fault(fault)
+async def list_fails(fleet: Fleet) -> None:
+    fault, lasts_s = fleet.membership.fail(fleet.rng), fleet.for_s(1, 5, 30)
+    fleet.say_fault(f"{fault} for {lasts_s:.1f} s")
     await asyncio.sleep(lasts_s)
-    fleet.world.consul.set_fault("")
+    fleet.membership.set_fault("")
 
 
-async def consul_forgets(fleet: Fleet) -> None:
-    fleet.say_fault("consul forgets")
-    fleet.lost_epochs = True
-    fleet.world.consul.forget()
-    if not fleet.registers:
-        await asyncio.sleep(fleet.for_s(0.1, 3))
-        fleet.register()
+async def list_is_lost(fleet: Fleet) -> None:
+    fleet.say_fault("the list of scrapers is lost for a moment")
+    await fleet.membership.is_lost(fleet.for_s(0.1, 3))
 
 
-async def consul_lags(fleet: Fleet) -> None:
-    fleet.say_fault("consul lags")
-    fleet.world.consul.lag(fleet.rng.randint(1, 5))
+async def list_is_behind(fleet: Fleet) -> None:
+    fleet.say_fault("the list of scrapers is behind")
+    fleet.membership.is_behind(fleet.rng.randint(1, 5))
 
 
 async def lock_fails(fleet: Fleet) -> None:
@@ -87,7 +82,7 @@ async def scrapers_die(fleet: Fleet) -> None:
 
 async def scrapers_hidden(fleet: Fleet) -> None:
     some, lasts_s = fleet.some_scrapers(), fleet.for_s(3, 20)
-    fleet.say_fault(f"{len(some)} scrapers are hidden from consul for {lasts_s:.1f} s")
+    fleet.say_fault(f"{len(some)} scrapers are hidden for {lasts_s:.1f} s")
     for scraper in some:
         scraper.hidden = True
     await asyncio.sleep(lasts_s)
@@ -271,9 +266,9 @@ CHANGES: tuple[Callable[[Fleet], Coroutine[Any, Any, object]], ...] = (
     changes.services_move,
 )
 FAULT_KINDS = (
-    consul_fault,
-    consul_forgets,
-    consul_lags,
+    list_fails,
+    list_is_lost,
+    list_is_behind,
     lock_fails,
     scraper_dies,
     scraper_freezes,

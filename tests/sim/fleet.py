@@ -13,11 +13,12 @@ from typing import Any
 
 import structlog
 
+from tests.sim import membership
 from tests.sim.controller import Agent, Controller
 from tests.sim.drawing import FULL, drawn
 from tests.sim.faketime import HERE
 from tests.sim.jobs import Job, Source, targets_of
-from tests.sim.lockstores import KUBECONFIG, Store
+from tests.sim.lockstores import CONSUL, KUBECONFIG, Store
 from tests.sim.scraper import Scraper
 from tests.sim.traits import PORT, Traits, is_mixed
 from tests.sim.world import World
@@ -52,7 +53,8 @@ class Fleet:
         self.means = MEANS[seed % len(MEANS)]
         self.fetched = self.means in ("agent", "http_sd")
         self.size = self.rng.choice(CONTROLLERS)
-        self.registers = self.rng.random() < 0.5
+        self.membership = membership.drawn(self)
+        self.registers = (self.rng.random() < 0.5) & isinstance(self.membership, membership.InConsul)
         """Whether promring registers the scrapers in Consul."""
         self.mixed = self.means == "http_sd" and is_mixed(seed)
         """Whether every other scraper reads a file, which the leader writes, and the others ask any controller."""
@@ -117,7 +119,7 @@ class Fleet:
         names = [f"controller-{n}" for n in range(self.size)]
         world.controllers = {name: Controller(name, world, self._config) for name in names}
         if not self.registers:
-            self.register()
+            self.membership.write()
         for controller in world.controllers.values():
             controller.start()
         if self.means == "agent":
@@ -150,7 +152,8 @@ class Fleet:
             "targets": [{"http": {"url": "http://cmdb/others", "refresh_interval": "5s"}}],
             "delivery": [{"file": {"path": str(world.folder / "others" / "{host}" / "{port}.json")}}],
         }
-        settings = self.wanted.settings(world.scrapers, delivery, [others] if self.accompanied else [])
+        scrapers = self.membership.settings(self.wanted.check)
+        settings = self.wanted.settings(scrapers, delivery, [others] if self.accompanied else [])
         self._config.write_text(json.dumps(settings))
         world.jobs, world.fleet = {job.name: job for job in self.wanted.here}, self.wanted.fleet
         world.capacity = self.wanted.capacity
@@ -162,23 +165,10 @@ class Fleet:
             await controller.reload()
             await asyncio.sleep(self.rng.uniform(0.0, 1.0))
 
-    def register(self) -> None:
-        """Somebody else registers the scrapers."""
-        for scraper in self.world.scrapers.values():
-            self.world.consul.register(
-                {
-                    "ID": scraper.host,
-                    "Name": "scrapers",
-                    "Address": scraper.host,
-                    "Port": PORT,
-                    "Meta": {"zone": scraper.zone, "promring_weight": f"{scraper.weight:g}"},
-                    "Check": {"HTTP": f"http://{scraper.id}{scraper.traits.check}", "Interval": "1s", "Status": "passing"},
-                }
-            )
-
     async def _look_each_second(self) -> None:
         while await asyncio.sleep(1.0, result=True):
             self.world.look()
+            self.membership.look()
 
     async def let_pass(self, seconds: float) -> None:
         """Let time go by, and see that nothing broke."""
@@ -193,6 +183,7 @@ class Fleet:
 
     def broken(self, what: str) -> None:
         lock = f", lock in {self.wanted.lock}" if self.wanted.lock else ""
+        lock += f", scrapers in {self.membership.kind}" if self.membership.kind != CONSUL else ""
         raise BrokenError(self.seed, f"{what} [{self.means}, {self.size} controllers{lock}]", self.world.trace)
 
     def say_fault(self, text: str) -> None:
@@ -204,12 +195,14 @@ class Fleet:
     def expected(self) -> dict[str, dict[str, bytes]]:
         """What each live scraper shall have, by job."""
         world = self.world
-        live = {s.id for s in world.scrapers.values() if s.answers and not s.hidden}
+        listed, placed = self.membership.listed, self.membership.placed
+        live = {s.id for s in listed.values() if s.answers and not s.hidden}
         weights = tuple(s.weight for s in world.scrapers.values())
         lists, wanted, drained = [list(s.targets) for s in world.sources.values()], self.wanted, set(self.drained)
-        of = live, drained, weights, lists, str(replace(wanted, jobs={}, _pools={})), [j.replicas for j in wanted.here]
+        policy = str(replace(wanted, jobs={}, _pools={})), [j.replicas for j in wanted.here]
+        of = placed.keys(), live, drained, weights, lists, policy
         if self._expected is None or self._expected[0] != of:
-            self._expected = of, wanted.slices(world.scrapers, live, drained)
+            self._expected = of, wanted.slices(placed, live, drained)
         return self._expected[1]
 
     def _apart(self) -> list[str]:
@@ -272,9 +265,6 @@ class Fleet:
     def heal(self) -> None:
         """End every fault that has not ended by itself."""
         world = self.world
-        if world.consul.fault:
-            world.consul.set_fault("")
-        world.consul.lags, world.consul.unseen = 0, set()
         for store in world.lock_stores.values():
             store.fault = ""
         world.network.heal()
@@ -291,8 +281,7 @@ class Fleet:
                 controller.process.thaw()
             if not controller.runs:
                 controller.start()
-        if not self.registers and {s.host for s in world.scrapers.values()} - world.consul.entries.keys():
-            self.register()
+        self.membership.heal()
 
     @property
     def lock_store(self) -> Store | None:

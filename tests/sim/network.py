@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from promring.delivery import receiver
 from promring.delivery.bundle import BundleError, line_of, opened
 from promring.runtime.http_client import HttpError, RefusedError, Response
 from tests.sim.faketime import HERE, within
+from tests.sim.lockstores import KUBERNETES
 from tests.sim.rights import refused, shown
 from tests.sim.scraper import Scraper
 from tests.sim.traits import PORT
@@ -36,6 +37,7 @@ class Network:
         params: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
         json: object = None,
         data: bytes | None = None,
+        consume: Callable[[bytes], Awaitable[None]] | None = None,
         **__: object,
     ) -> Response:
         """In the place of ``httpclient.request``."""
@@ -47,7 +49,10 @@ class Network:
         await asyncio.sleep(self._world.rng.uniform(0.0005, 0.005) + self._world.pace.on_the_way_s())
         pair = process.name, url.host
         query = (dict(url.query) if url.query_string else {}) | dict(params or {})
-        asked = self._route(process.name, method, url, query, json if data is None else data, headers or {})
+        if self._world.pods is not None and url.host == KUBERNETES and url.path.startswith("/api/"):
+            asked = self._world.pods.answer(url.path, query, consume)
+        else:
+            asked = self._route(process.name, method, url, query, json if data is None else data, headers or {})
         try:
             return await within(timeout_s, self._through(pair, asked))
         except TimeoutError:
@@ -83,6 +88,8 @@ class Network:
         if host in self._world.controllers:
             return self._on_the_way(who, await self._world.controllers[host].serve(url, headers))
         scraper = self._world.anybody(f"{host}:{PORT}")
+        if self._world.hides(scraper, url.path):
+            return Response(503, {}, b"")
         if not scraper.up:
             raise RefusedError(f"cannot connect to {scraper.id}: Connection refused")
         if scraper.frozen:

@@ -130,7 +130,7 @@ async def one_dies_and_counts_as_alive(fleet: Fleet) -> None:
     """Or it hangs, and its check looks at something else: others have its targets some minutes later, a reload or not, and
     get what is new.
     """
-    if fleet.wanted.capacity or len(fleet.world.scrapers) < 3:
+    if fleet.wanted.capacity or len(fleet.world.scrapers) < 3 or fleet.membership.kind != CONSUL:
         return
     scraper, traits = fleet.a_scraper(), fleet.world.traits
     hangs, scraper.vouched = fleet.rng.random() < 0.5, True
@@ -172,6 +172,8 @@ async def leader_sees_some_come_and_go(fleet: Fleet) -> None:
     """Now and then Consul tells the leader, and nobody else, that the checks of some scrapers fail. No target misses a
     scrape, and when all controllers are told the same again they give targets to the same scrapers.
     """
+    if fleet.membership.kind != CONSUL:
+        return
     consul, scrapers = fleet.world.consul, list(fleet.world.scrapers.values())
     leader, rng = fleet.a_controller(), Random(f"come and go {fleet.seed}")
     some = rng.sample(scrapers, rng.randint(1, max(1, len(scrapers) // 2 - 1)))

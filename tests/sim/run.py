@@ -26,6 +26,7 @@ from tests.sim.exams import EXAMS, LAST_EXAMS, Exam
 from tests.sim.faketime import START_S, FakeLoop, replaced
 from tests.sim.faults import FAULT_KINDS
 from tests.sim.fleet import BrokenError, Fleet
+from tests.sim.list_exams import drawn_list_exams
 from tests.sim.pace import Pace
 from tests.sim.replacing import replacements
 from tests.sim.wanted import RECONCILE_S
@@ -70,7 +71,7 @@ def simulate(seed: int, *, strict: bool = False, life: Life | None = None) -> Re
     random.seed(seed)
     structlog.configure(processors=[fleet.note], cache_logger_on_first_use=False)
     try:
-        with replaced(replacements(world, fleet.means)):
+        with replaced([*replacements(world, fleet.means), *fleet.membership.replacements()]):
             _run(loop, fleet, life or _life)
     finally:
         gc.set_threshold(*collects)
@@ -103,7 +104,7 @@ async def _life(fleet: Fleet) -> None:
     await fleet.converged("after the last fault")
     await fleet.quiet("after the last fault", QUIET_S)
     last = LAST_EXAMS if fleet.wanted.capacity else ()
-    for exam in (*fleet.rng.sample(EXAMS, EXAMS_A_RUN), *rare.drawn_exams(fleet.seed), *last):
+    for exam in (*fleet.rng.sample(EXAMS, EXAMS_A_RUN), *rare.drawn_exams(fleet.seed), *drawn_list_exams(fleet), *last):
         if not fleet.world.strict:
             await fleet.let_pass(5.0)  # Consul and the sources, too, have seen that all is well
             await fleet.converged("before the exam")  # what they told may have moved something

@@ -30,7 +30,7 @@ Delivered = Sequence[Mapping[str, Any]]
 
 @dataclass
 class Wanted:
-    """``registers``: promring registers the scrapers in Consul. ``whole``: a fleet of several jobs, even if it has one now;
+    """``whole``: a fleet of several jobs, even if it has one now;
     else the one job has a fleet of its own.
     """
 
@@ -39,7 +39,6 @@ class Wanted:
     active: set[str]
     """Those that are configured now."""
     whole: bool
-    registers: bool
     capacity: int | None = None
     load_factor: float = LOAD_FACTOR
     virtual_nodes: int = FEW_NODES
@@ -66,8 +65,8 @@ class Wanted:
 
     # --- as promring reads it ----------------------------------------------------------------------------------------
 
-    def settings(self, scrapers: Mapping[str, Scraper], delivery: Delivered, others: list[dict[str, Any]]) -> dict[str, Any]:
-        """``others``: further services."""
+    def settings(self, scrapers: dict[str, Any], delivery: Delivered, others: list[dict[str, Any]]) -> dict[str, Any]:
+        """``scrapers``: where they are listed; ``others``: further services."""
         fleet, services = self._fleet(scrapers, delivery), [self._service(job) for job in self.here]
         if self.whole:
             fleets, services = [fleet], [one | {"fleet": self.name} for one in services]
@@ -78,18 +77,15 @@ class Wanted:
             "consul": {"address": "consul:8500"},
             "controllers": {"lock": {self.lock: {}}} if self.lock else {},
             **({"etcd": {"endpoints": ["http://etcd:2379"]}} if self.lock == ETCD else {}),
-            **({"kubernetes": {"kubeconfig": self.kubeconfig}} if self.lock == KUBERNETES else {}),
+            **({"kubernetes": {"kubeconfig": self.kubeconfig}} if KUBERNETES in (self.lock, *scrapers) else {}),
             "fleets": fleets,
             "shard_services": [*services, *others],
         }
 
-    def _fleet(self, scrapers: Mapping[str, Scraper], delivery: Delivered) -> dict[str, Any]:
-        check = {"path": self.check, "interval": "1s", "timeout": "500ms"}
-        nodes = [{"address": s.id, "zone": s.zone, "weight": s.weight} for s in scrapers.values()]
-        register = {"register": {"nodes": nodes, "check": check}} if self.registers else {}
+    def _fleet(self, scrapers: dict[str, Any], delivery: Delivered) -> dict[str, Any]:
         return {
             "name": self.name,
-            "scrapers": {"consul": {"service": "scrapers"} | register},
+            "scrapers": scrapers,
             "join_delay": "2s",
             "zones": {"label": ZONE},
             "placement": {"virtual_nodes": self.virtual_nodes, "load_factor": self.load_factor}

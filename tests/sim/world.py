@@ -31,6 +31,7 @@ from tests.sim.wanted import OVERLAP_S
 
 if TYPE_CHECKING:
     from tests.sim.controller import Controller
+    from tests.sim.pods import Pods
 
 RECENT_S = 20.0
 """What befell a scraper so long ago may not have been known when something was decided."""
@@ -81,6 +82,10 @@ class World:
         self.lock_stores = {ETCD: Etcd(loop.time), KUBERNETES: Kubernetes(loop.time)}
         self.lock = ""
         """Which store the controllers have the lock in, if they have one."""
+        self.pods: Pods | None = None
+        """Where the scrapers are pods."""
+        self.hides: Callable[[Scraper, str], bool] = lambda _, __: False
+        """Whether a scraper is hidden from who asks it for this path."""
         self.controllers: dict[str, Controller] = {}
         self.cut_off: set[tuple[str, str]] = set()
         """Who does not reach whom."""
@@ -104,7 +109,9 @@ class World:
         self._came: dict[tuple[Process, str, str], float] = {}
         """When a controller last took a scraper into its plan of a job."""
         self.forgot_at: dict[str, float] = {}
-        """When each controller last lost its state."""
+        """When each controller last lost its state; once it has a plan again, since when it has one."""
+        self.forgetful: set[str] = set()
+        """Controllers that have had no plan since they lost their state."""
         self.short_at = float("-inf")
         """When a source last said less than there is."""
         self._pusher: tuple[Process | None, float] = (None, 0.0)
@@ -168,6 +175,9 @@ class World:
         assert process is not None
         if not slices or slices[0].service not in self.jobs:
             return
+        if process.name in self.forgetful:
+            self.forgetful.discard(process.name)
+            self.forgot_at[process.name] = self.now
         job = slices[0].service
         before = self._given.get((process, job), {})
         self._given[process, job] = {}
