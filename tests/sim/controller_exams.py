@@ -70,7 +70,7 @@ async def leader_dies_while_another_is_behind(fleet: Fleet) -> None:
     had = {target for s in fleet.world.scrapers.values() for target in s.in_file}
     await fleet.let_pass(40.0)
     has = {target for s in fleet.world.scrapers.values() for target in s.in_file}
-    if lost := sorted((had - has) & fleet.world.truth()):
+    if lost := sorted(t for t in (had - has) & fleet.world.truth() if not fleet.world.traits.drops(t)):
         fleet.broken(f"I3: nobody has {len(lost)} targets ({lost[0]}) after one led that knows an older list")
 
 
@@ -86,7 +86,7 @@ async def leader_dies_and_only_it_had_read_the_list(fleet: Fleet) -> None:
     had = {target for s in fleet.world.scrapers.values() for target in s.in_file}
     await fleet.let_pass(40.0)
     has = {target for s in fleet.world.scrapers.values() for target in s.in_file}
-    if lost := sorted((had - has) & fleet.world.truth()):
+    if lost := sorted(t for t in (had - has) & fleet.world.truth() if not fleet.world.traits.drops(t)):
         fleet.broken(f"I3: nobody has {len(lost)} targets ({lost[0]}) after one led that had not read the last list")
 
 

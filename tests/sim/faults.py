@@ -20,7 +20,7 @@ async def list_fails(fleet: Fleet) -> None:
 
 async def list_is_lost(fleet: Fleet) -> None:
     fleet.say_fault("the list of scrapers is lost for a moment")
-    await fleet.membership.is_lost(fleet.for_s(0.1, 3))
+    await fleet.membership.is_lost(0.0 if fleet.registers else fleet.for_s(0.1, 3))
 
 
 async def list_is_behind(fleet: Fleet) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from promring.model import NONE_FAILING
 from tests.sim import membership
 from tests.sim.controller import Agent, Controller
 from tests.sim.drawing import FULL, drawn
@@ -239,10 +240,12 @@ class Fleet:
 
     async def quiet(self, when: str, seconds: float) -> None:
         """I9, I12: nothing is written, once what was under way is over; on busy machines a new leader's epoch is noted."""
-        for _ in range(SETTLES):
-            before = len(self.world.writes)
+        settles, ends_at = SETTLES, self.world.now + CONVERGE_S
+        while settles > 0:
+            waits, before = self._goes_without() and self.world.now < ends_at, len(self.world.writes)
+            settles -= not waits
             await self.let_pass(45.0 if self.means == "agent" else 5.0 + self.world.traits.stage_s)
-            if len(self.world.writes) == before and not self._holds_back():
+            if len(self.world.writes) == before and not self._holds_back() and not waits:
                 break
         writes, notes = len(self.world.writes), self.world.notes
         await self.let_pass(seconds)
@@ -253,6 +256,11 @@ class Fleet:
         """Whether somebody is yet to get a list, after a start without a state: by time at the latest."""
         found = (controller.fleet() for controller in self.world.controllers.values())
         return any(one.reconciler.moves.takeover.held_back.until for one in found if one)
+
+    def _goes_without(self) -> bool:
+        """Whether some controller places targets without a scraper that failed lately: it gets them back by time."""
+        found = (controller.fleet() for controller in self.world.controllers.values())
+        return any(one.reconciler.moves.failing != NONE_FAILING for one in found if one)
 
     async def no_write_in(self, seconds: float, while_: str, but: Collection[str] = ()) -> None:
         """I3, I11, I17: no sink gets other bytes, of the jobs that are not named."""

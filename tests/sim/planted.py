@@ -32,6 +32,7 @@ from promring.model import Empty, Fact, Known, Loads, Members, Placement, Target
 from promring.runtime import disk
 from tests.sim.planted_fleets import FLEET_BUGS
 from tests.sim.planted_handovers import HANDOVER_BUGS
+from tests.sim.planted_lists import LIST_BUGS
 from tests.sim.planted_locks import LOCK_BUGS
 from tests.sim.planted_people import PEOPLE_BUGS
 from tests.sim.planted_rare import RARE_BUGS
@@ -274,6 +275,7 @@ BUGS: Mapping[str, Callable[[], Places]] = {
     },
     **FLEET_BUGS,
     **HANDOVER_BUGS,
+    **LIST_BUGS,
     **LOCK_BUGS,
     **PEOPLE_BUGS,
     **RARE_BUGS,

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 
-from tests.sim import controller_exams, drain_exams, exams, job_exams, rare, scraper_exams
+from tests.sim import controller_exams, drain_exams, exams, job_exams, list_exams, rare, scraper_exams
 from tests.sim.exams import Exam
 from tests.sim.faketime import replaced
 from tests.sim.planted import BUGS
@@ -29,6 +29,7 @@ EXAMINED: dict[str, Exam] = {
     "a_check_that_passes_is_life": rare.one_dies_and_counts_as_alive,
     "a_drain_is_forgotten": drain_exams.one_is_drained,
     "a_failed_scrape_confirms": drain_exams.one_is_drained_and_heirs_fail,
+    "a_list_that_is_known_is_not_asked": list_exams.all_restart_with_the_list_that_they_know,
     "a_list_that_was_overtaken_is_taken": controller_exams.leader_dies_and_only_it_had_read_the_list,
     "a_lease_never_expires": controller_exams.leader_dies,
     "a_refusal_is_not_heard": rare.one_refuses_a_job,
@@ -58,6 +59,7 @@ EXAMINED: dict[str, Exam] = {
     "lost_wake": scraper_exams.one_dies,
     "lower_index_ignored": exams.list_is_behind,
     "members_forgotten": exams.list_gives_no_answer,
+    "names_are_not_kept": list_exams.list_is_short,
     "nobody_is_held_back": rare.state_is_lost_while_some_show_nothing,
     "nobody_is_needed": scraper_exams.most_left_too_often,
     "never_looked_at_again": scraper_exams.slice_is_deleted,
@@ -86,6 +88,7 @@ EXAMINED: dict[str, Exam] = {
     "twice_on_one_scraper": controller_exams.leader_stays,
     "who_is_barred_keeps_the_lock": rare.leader_loses_a_right,
     "what_may_not_be_seen_is_gone": rare.rights_are_lost,
+    "who_is_taken_out_is_gone_at_once": list_exams.one_is_taken_out,
     "weights_are_forgotten": controller_exams.leader_stays,
 }
 """Bugs that are looked for by one examination, in fleets without other faults: that takes a second a seed."""

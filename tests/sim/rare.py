@@ -27,6 +27,8 @@ FAULT_SHARE, EXAM_SHARE = 0.15, 0.1
 REFUSES_S = 45.0
 """Three deliveries fail before what is new goes elsewhere; then it is decided and delivered."""
 FOLLOWS_S = 60.0
+MAY_WAIT_S = 330.0
+"""Who left too often waits up to five minutes."""
 
 
 # --- faults ----------------------------------------------------------------------------------------------------------
@@ -192,6 +194,7 @@ async def leader_sees_some_come_and_go(fleet: Fleet) -> None:
     if len(set(differ.values())) > 1 and members(fleet) == differ:
         fleet.broken(f"controllers give targets to different scrapers for {AGREES_S:g} s: {differ}")
     nothing_missed(fleet, began)
+    await fleet.converged("after some came and went", MAY_WAIT_S)
 
 
 async def delivery_changes(fleet: Fleet) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import pytest
 
 from tests.sim.faketime import replaced
+from tests.sim.membership import FIRST_DRAWN
 from tests.sim.planted import BUGS
 from tests.sim.planting import SEEDS, find
 
@@ -19,6 +20,7 @@ FIRST = {
     "a_drain_is_forgotten": 6,
     "a_failed_scrape_confirms": 6,
     "a_lease_never_expires": 1,
+    "a_list_that_is_known_is_not_asked": FIRST_DRAWN,
     "a_list_that_was_overtaken_is_taken": 4,
     "a_record_is_lost": 6,
     "a_refusal_is_not_heard": 1,
@@ -48,6 +50,7 @@ FIRST = {
     "lost_wake": 6,
     "lower_index_ignored": 6,
     "members_forgotten": 6,
+    "names_are_not_kept": FIRST_DRAWN,
     "never_looked_at_again": 1,
     "never_sick": 6,
     "nobody_is_held_back": 14,
@@ -79,6 +82,7 @@ FIRST = {
     "weights_are_forgotten": 1,
     "what_may_not_be_seen_is_gone": 6,
     "who_is_barred_keeps_the_lock": 8,
+    "who_is_taken_out_is_gone_at_once": FIRST_DRAWN + 16,
 }
 """A seed that finds each, soon: it costs less than others that do."""
 

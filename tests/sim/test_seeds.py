@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.rows import Seen
-from tests.sim.run import ALWAYS, simulate
+from tests.sim.membership import FIRST_DRAWN
+from tests.sim.run import ALWAYS, DRAWN_ALWAYS, simulate
 
 LONG = 300
 EXPLAINED = (
@@ -59,13 +61,16 @@ EXPLAINED = (
 """Beyond ``LONG``: these failed once, by a fault of promring or, most of them, by what the simulation expected."""
 
 
-def seeds() -> list[object]:
+def seeds() -> Sequence[object]:
     if wanted := os.environ.get("SIM_SEEDS"):
         first, _, last = wanted.partition("-")
         return [pytest.param(n, id=f"seed-{n:03}") for n in range(int(first), int(last or first) + 1)]
     return [
         pytest.param(n, id=f"seed-{n:03}", marks=[pytest.mark.long] if n >= ALWAYS else [])
         for n in (*range(LONG), *EXPLAINED)
+    ] + [
+        pytest.param(n, id=f"seed-{n}", marks=[] if n < FIRST_DRAWN + DRAWN_ALWAYS else [pytest.mark.long])
+        for n in range(FIRST_DRAWN, FIRST_DRAWN + LONG)
     ]
 
 
@@ -75,8 +80,10 @@ def test_whatever_happens_the_invariants_hold_and_the_fleet_converges(seed: int,
     seen(f"{report.fake_s:.0f} s, {len(report.faults)} faults, {report.writes} writes")
 
 
-OF_EACH_MEANS = 16, 33, 14, 55
-"""Short runs, one of each means of delivery: what one of them leaves to chance, another may not."""
+OF_EACH_MEANS = 16, 33, 14, 55, 10_011, 10_005, 10_001
+"""Short runs, one of each means of delivery and of scrapers in a file, names and pods: what one of them leaves to chance,
+another may not.
+"""
 
 
 def test_the_same_seed_is_the_same_run_in_another_process_with_another_hash_seed() -> None:
