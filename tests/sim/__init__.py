@@ -13,6 +13,7 @@
 
 ``SIM_SEEDS=27`` or ``SIM_SEEDS=100-200`` runs these seeds, ``--long`` many; ``SIM_STRICT=1`` counts known weaknesses, too;
 ``SIM_MIXED=1`` lets half of the scrapers of every fleet with http_sd read files, not of every other fleet;
-``SIM_MEMBERSHIP=dns`` (``file``, ``kubernetes``, ``probe``) has the scrapers of every fleet there, not of some from seed 10,000;
+``SIM_MEMBERSHIP=dns`` (``file``, ``kubernetes``, ``probe``) has the scrapers of every fleet there, not of some from seed
+10,000 on;
 ``SIM_TOLD=2000`` tells more of what happened before a run failed.
 """
