@@ -1,6 +1,7 @@
 # make run     set up, then the live demonstration: three scrapers, one is killed, the others take over
 # make test    set up, then every test, the ones on real servers too
-# make quick   what needs no real server and no simulation (two to three minutes on two cores), for while you work
+# make quick [SINCE=COMMIT]  the quick tests of what was changed since the last commit (seconds), for while you work
+# make unit    what needs no real server and no simulation (three minutes on two cores)
 # make check   lint, types, import contracts, shellcheck
 # make lowest  the unit tests with the lowest versions of what promring needs, as pyproject.toml declares them
 # make faults  every failure on real servers, the long ones too (20 minutes), and the table of them
@@ -40,12 +41,13 @@ SEEDS ?= 1000
 MINUTES ?= 20
 SHARE ?= 1
 FIRST ?= 0
+SINCE ?=
 WORKERS ?= $(shell nproc)
 
 # Tests start hundreds of daemons: without Python's cache, a quarter of each start is spent on reading the source again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test tests-read demo-once quick check pages lowest faults long bench sim planted mutants fuzz lists soak moves lock servers consul14 kube-apiserver sdoracle docs dist clean
+.PHONY: run test tests-read demo-once quick unit check pages lowest faults long bench sim planted mutants fuzz lists soak moves lock servers consul14 kube-apiserver sdoracle docs dist clean
 .DEFAULT_GOAL := test
 
 # Not compiled: of 5,700 files the tests read 1,100, which Python compiles as it reads them. That is 15 s of CPU less.
@@ -88,7 +90,10 @@ demo-once: $(SETUP)
 	@$(BIN)/promring demo --once
 
 quick: $(SETUP)
-	@$(BIN)/python -m pytest -q -n 4 -m "not real" tests --ignore=tests/sim $(TEST_FLAGS)
+	@$(BIN)/python scripts/test-changed --since "$(SINCE)" $(TEST_FLAGS)
+
+unit: $(SETUP)
+	@$(PYTEST) -q -m "not real" tests --ignore=tests/sim $(TEST_FLAGS)
 
 check: $(SETUP)
 	@$(BIN)/ruff check .

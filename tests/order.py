@@ -29,14 +29,17 @@ T = TypeVar("T")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--without-slow", action="store_true", help="leave out the tests of tests/slow.txt")
     parser.addoption("--write-slow", action="store_true", help="write how long the slow tests took into tests/slow.txt")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    known = slow(FILE.read_text() if FILE.exists() else "")
+    if config.getoption("--without-slow"):
+        items[:] = [item for item in items if item.nodeid not in known]
     if "workerinput" not in vars(config):
         return
-    known = slow(FILE.read_text() if FILE.exists() else "")
 
     def seconds(item: pytest.Item) -> float:
         if item.get_closest_marker("skip"):
