@@ -199,7 +199,8 @@ class Fleet:
         listed, placed = self.membership.listed, self.membership.placed
         live = {s.id for s in listed.values() if s.answers and not s.hidden}
         weights = tuple(s.weight for s in world.scrapers.values())
-        lists, wanted, drained = [list(s.targets) for s in world.sources.values()], self.wanted, set(self.drained)
+        lists, drained = [list(s.targets) for s in world.sources.values()], self.drained | self.membership.drained
+        wanted = self.wanted
         policy = str(replace(wanted, jobs={}, _pools={})), [j.replicas for j in wanted.here]
         of = placed.keys(), live, drained, weights, lists, policy
         if self._expected is None or self._expected[0] != of:

@@ -10,8 +10,8 @@ from typing import Any
 
 from tests.sim.fleet import Fleet
 from tests.sim.job_exams import nothing_missed
-from tests.sim.lockstores import CONSUL
-from tests.sim.membership import DNS
+from tests.sim.lockstores import CONSUL, KUBERNETES
+from tests.sim.membership import DNS, InKubernetes
 from tests.sim.scraper import Scraper
 from tests.sim.scraper_exams import one_dies
 from tests.sim.wanted import OVERLAP_S
@@ -102,6 +102,28 @@ async def one_is_taken_out_while_nobody_looks(fleet: Fleet) -> None:
     await _put_in(fleet)
 
 
+async def two_pods_are_rolled(fleet: Fleet) -> None:
+    """One after the other: it is told to end, and has until all that it had is elsewhere; then it is gone, and another one
+    of its name comes. No scrape is missed.
+    """
+    membership, began = fleet.membership, fleet.world.now
+    if not isinstance(membership, InKubernetes) or not (some := _some(fleet, 2)):
+        return
+    for scraper in some:
+        fleet.world.say(f"{scraper.id}: its pod is deleted")
+        membership.leaving.add(scraper.id)
+        await fleet.converged(f"after the pod of {scraper.id} was told to end", _let_go_s(fleet))
+        nothing_missed(fleet, began)
+        membership.leaving.clear()
+        scraper.up = False
+        membership.out.add(scraper.id)
+        await fleet.let_pass(fleet.rng.choice((1.0, 5.0)))
+        membership.put_in()
+        scraper.restart(fleet.world.now)
+        await fleet.converged(f"after {scraper.id} came again", JOINS_S + 3 * fleet.world.traits.stage_s)
+        nothing_missed(fleet, began)
+
+
 async def all_restart_without_a_list(fleet: Fleet) -> None:
     """I3: those that lived before are asked, and who dies meanwhile is noticed."""
     fleet.world.say(fleet.membership.fail(fleet.rng))
@@ -141,9 +163,11 @@ LIST_EXAMS: tuple[Callable[[Fleet], Coroutine[Any, Any, None]], ...] = (
     all_restart_with_the_list_that_they_know,
     list_is_short,
 )
+OF_PODS = (two_pods_are_rolled,)
 
 
 def drawn_list_exams(fleet: Fleet) -> tuple[Callable[[Fleet], Coroutine[Any, Any, None]], ...]:
     if fleet.membership.kind == CONSUL:
         return ()
-    return tuple(Random(f"list exams {fleet.seed}").sample(LIST_EXAMS, A_RUN))
+    drawn, more = Random(f"list exams {fleet.seed}").sample(LIST_EXAMS, A_RUN), OF_PODS
+    return (*drawn, *(more if fleet.membership.kind == KUBERNETES else ()))

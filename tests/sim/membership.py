@@ -118,6 +118,11 @@ class Membership:
     def look(self) -> None:
         """Once a second."""
 
+    @property
+    def drained(self) -> set[str]:
+        """Whom the list drains."""
+        return set()
+
     def put_in(self) -> None:
         """Whoever was taken out."""
         self.out.clear()
@@ -279,6 +284,12 @@ class InKubernetes(Membership):
     def __init__(self, fleet: Fleet) -> None:
         super().__init__(fleet)
         self.pods = self.world.pods = Pods(self.world.loop.time)
+        self.leaving: set[str] = set()
+        """Pods that are being deleted, and live."""
+
+    @property
+    def drained(self) -> set[str]:
+        return self.leaving
 
     @property
     def host(self) -> str:
@@ -293,7 +304,7 @@ class InKubernetes(Membership):
         self.write()
 
     def write(self) -> None:
-        self.pods.show(self.listed.values(), self.world.network.passes)
+        self.pods.show(self.listed.values(), self.world.network.passes, self.leaving)
 
     def look(self) -> None:
         self.write()

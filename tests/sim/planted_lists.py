@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from promring.kubernetes.pods import Pod
 from promring.membership import Roster
 from promring.membership.listing import NOBODY_OFF, Lineup, ListedMembership, Off
 from promring.model import Members
@@ -42,6 +43,17 @@ def names_are_not_kept() -> Places:
     return [(Lineup, "__init__", lambda self, _: real(self, 0.0))]
 
 
+def a_time_of_deletion_is_not_heard() -> Places:
+    """A pod that is told to end keeps its targets until it is dead."""
+    return [(Pod, "is_leaving", property(lambda _: False))]
+
+
 LIST_BUGS: Mapping[str, Callable[[], Places]] = {
-    bug.__name__: bug for bug in (a_list_that_is_known_is_not_asked, who_is_taken_out_is_gone_at_once, names_are_not_kept)
+    bug.__name__: bug
+    for bug in (
+        a_list_that_is_known_is_not_asked,
+        who_is_taken_out_is_gone_at_once,
+        names_are_not_kept,
+        a_time_of_deletion_is_not_heard,
+    )
 }

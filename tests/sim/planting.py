@@ -88,6 +88,7 @@ EXAMINED: dict[str, Exam] = {
     "twice_on_one_scraper": controller_exams.leader_stays,
     "who_is_barred_keeps_the_lock": rare.leader_loses_a_right,
     "what_may_not_be_seen_is_gone": rare.rights_are_lost,
+    "a_time_of_deletion_is_not_heard": list_exams.two_pods_are_rolled,
     "who_is_taken_out_is_gone_at_once": list_exams.one_is_taken_out,
     "weights_are_forgotten": controller_exams.leader_stays,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any
 from zlib import crc32
 
@@ -37,9 +37,11 @@ class Pods:
 
     # --- what happens to it ------------------------------------------------------------------------------------------
 
-    def show(self, scrapers: Iterable[Scraper], passes: Callable[[str], bool]) -> None:
-        """These are the pods. ``passes(url)``: whether the kubelet's probe of it does."""
-        wanted = {s.host: _pod(s, ready=passes(f"http://{s.id}{s.traits.check}")) for s in scrapers}
+    def show(self, scrapers: Iterable[Scraper], passes: Callable[[str], bool], leaving: Collection[str] = ()) -> None:
+        """These are the pods. ``passes(url)``: whether the kubelet's probe of it does; ``leaving``: ids of those that are
+        being deleted.
+        """
+        wanted = {s.host: _pod(s, ready=passes(f"http://{s.id}{s.traits.check}"), leaves=s.id in leaving) for s in scrapers}
         for name in sorted(self._there.keys() - wanted.keys()):
             self._say("DELETED", self._there.pop(name))
         for name, pod in wanted.items():
@@ -106,7 +108,7 @@ class Pods:
         await consume(_line("BOOKMARK", {"kind": "Pod", "metadata": {"resourceVersion": str(self._version)}}))
 
 
-def _pod(scraper: Scraper, *, ready: bool) -> Pod:
+def _pod(scraper: Scraper, *, ready: bool, leaves: bool) -> Pod:
     """After half of its restarts it is made anew."""
     anew = crc32(f"{scraper.host} {scraper.started_at}".encode()) % 2 and scraper.started_at
     return {
@@ -116,6 +118,7 @@ def _pod(scraper: Scraper, *, ready: bool) -> Pod:
             "resourceVersion": "",
             "labels": {"app": "prometheus", "topology.kubernetes.io/zone": scraper.zone},
             "annotations": {"promring/weight": f"{scraper.weight:g}"},
+            **({"deletionTimestamp": "2026-01-01T00:00:00Z"} if leaves else {}),
         },
         "spec": {"containers": [{"ports": [{"containerPort": PORT, "name": "web"}]}]},
         "status": {

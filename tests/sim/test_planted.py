@@ -26,6 +26,7 @@ FIRST = {
     "a_refusal_is_not_heard": 1,
     "a_release_is_not_heard": 6,
     "a_scraper_is_drained_for_ever": 6,
+    "a_time_of_deletion_is_not_heard": FIRST_DRAWN + 1,
     "a_written_file_is_taken": 11,
     "amnesia": 6,
     "break_before_make": 6,
