@@ -114,6 +114,26 @@ def test_a_lease_that_comes_back_brings_back_nothing_of_the_leader_before_us() -
     assert term.failing(NONE_FAILING) == NONE_FAILING
 
 
+def test_a_reload_of_who_leads_makes_nothing_of_the_leader_before_last_longer() -> None:
+    """What we told ourselves is no more than what was inherited (seed 10321)."""
+    clock = Clock()
+    leadership = Leadership(alone=False, clock=clock)
+    leadership.follow("one", 2)
+    refuses = Failing(refusing=(("node", A.id),))
+    leadership.share_failing({FLEET: refuses})
+    leadership.lead("me", 4, float("inf"))
+    for _ in range(3):
+        term = Term(FLEET, leadership, log.get())
+        assert term.begins()
+        assert term.failing(NONE_FAILING) == refuses
+        term.tell_failing(refuses)
+        clock.now += FOUND_AGAIN_S / 3
+    assert term.failing(NONE_FAILING) == NONE_FAILING
+    reloaded = Term(FLEET, leadership, log.get())
+    assert reloaded.begins()
+    assert reloaded.failing(NONE_FAILING) == NONE_FAILING
+
+
 def test_who_follows_is_told_who_is_idle_and_goes_on_from_there_when_it_leads() -> None:
     leadership = Leadership(alone=False, clock=Clock())
     term, told = Term(FLEET, leadership, log.get()), Unreachable(SecondOpinions(), log=log.get())

@@ -70,7 +70,7 @@ class Term:
             return False
         self._led_epoch = self.leadership.epoch
         self._inherited = self.leadership.failing.get(self._fleet, NONE_FAILING)
-        self._inherited_until = self.leadership.clock() + FOUND_AGAIN_S
+        self._inherited_until = self.leadership.led_since + FOUND_AGAIN_S  # not again after each reload
         return True
 
     def catalogue(self, listed: Members) -> Members:
