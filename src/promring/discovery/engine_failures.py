@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from promring.discovery.engine_config import Job
+from promring.runtime.text import few
 
 LASTS_S = 600.0
 """Longer than most kinds wait between two attempts: a failure is counted at an attempt."""
@@ -130,8 +131,7 @@ class Failures:
                 yield f"a discovery by {cause.kind} failed there {lately}; only this job has one"
             else:
                 others = [repr(name) for name in users if name != scrape_pool]
-                more = f" and {len(others) - JOBS_NAMED} more" if others[JOBS_NAMED:] else ""
-                named = ", ".join(others[:JOBS_NAMED]) + more
+                named = few(others, JOBS_NAMED)
                 yield f"a discovery by {cause.kind} failed there {lately}: of this job or of {named}"
         job = jobs.get(scrape_pool)
         if self.not_started and job is not None and job.kinds:

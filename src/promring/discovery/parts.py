@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from promring.model import DiscoveryError, TargetPool
+from promring.runtime.text import few
 
 PATIENCE_S = 30.0
 SAID_MOST = 10
@@ -63,9 +64,7 @@ class Parts:
         wrong, with the list to go on with where there is one.
         """
         failures = [*dict.fromkeys(part.failure for part in self._parts.values() if part.failure)]
-        said = "; ".join([*([failure] if failure else ()), *failures[:SAID_MOST]])
-        if len(failures) > SAID_MOST:
-            said += f"; and {len(failures) - SAID_MOST} more"
+        said = "; ".join(filter(None, (failure, few(failures, SAID_MOST, "; "))))
         lists = [part.pool for part in self._parts.values() if part.pool is not None]
         if not said:
             self._complete, self._remembered = True, None

@@ -9,6 +9,7 @@ from promring.importing.configuration import Configuration, Job
 from promring.importing.findings import Finding
 from promring.importing.inside import Leaf, copied_secrets, leaves, relative_paths
 from promring.importing.source import Node, flat
+from promring.runtime.text import few
 
 _REPLICA = ("replica", "__replica__", "prometheus_replica", "_replica_")
 
@@ -42,8 +43,7 @@ def _paths(configuration: Configuration, shared: Sequence[Job]) -> Iterator[Find
             if key != "scrape_configs" or not leaf.path.startswith(gone)
         ]
         if found:
-            names = sorted({leaf.node.real.text for leaf in found})
-            shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            shown = few(sorted({leaf.node.real.text for leaf in found}), 5)
             what = f"relative paths stay as they are: {shown}"
             done = "prometheus.yml goes where the old one was, and every scraper must have these files"
             yield Finding(order, found[0].node.line, "PI013", source.name, "", what, done)

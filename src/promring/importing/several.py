@@ -11,6 +11,7 @@ from promring.importing.configuration import Configuration, Job
 from promring.importing.findings import Finding
 from promring.importing.hashmod import Shard, shards_of
 from promring.importing.source import Value, value_of
+from promring.runtime.text import few
 
 SHOWN_MOST = 5
 
@@ -45,8 +46,7 @@ def _of_job(ours: Job, other: Job) -> Iterator[Finding]:
         if mine != their:
             yield other.finding("PI023", f"shard {', '.join(their)}, in {ours.source.name} {', '.join(mine)}", "one service")
         return
-    paths = list(changed_paths(a, b))
-    shown = ", ".join(paths[:SHOWN_MOST]) + (f" and {len(paths) - SHOWN_MOST} more" if len(paths) > SHOWN_MOST else "")
+    shown = few(list(changed_paths(a, b)), SHOWN_MOST)
     at = f"{ours.source.name}:{ours.node.line}"
     yield other.finding("PI021", f"differs from {at} in {shown}", f"that of {ours.source.name} is used")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from promring.membership import Membership, Publish
 from promring.model import Answer, Empty, Known, Members, Unknown, Waiting
+from promring.runtime.text import few
 from promring.runtime.unforeseen import Lasting, kept_alive
 from promring.telemetry.log import Logger, difference
 
@@ -63,12 +64,7 @@ class Changes:
             "service_node_change_by_healthy_check",
             srv_name=self._name,
             num=len(members),
-            detail=_some(self._living),
+            detail=few(self._living, NAMED_MOST, " "),
             **({"in_maintenance": draining} if draining else {}),
             **difference(before, self._living),
         )
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - NAMED_MOST} more" if len(names) > NAMED_MOST else ""
-    return " ".join(names[:NAMED_MOST]) + more

@@ -16,6 +16,7 @@ from promring.core.preview import Preview
 from promring.fleet.successors import successors
 from promring.fleet.ways import OldWay, Place, places, replaced, taken_by, where
 from promring.model import Scraper, join_host_port
+from promring.runtime.text import few
 
 NAMED_MOST = 10
 FORCE = "to do it all the same: promring reload --force, or POST /-/reload?force=true"
@@ -336,9 +337,7 @@ def _deliveries(old: ShardService, new: ShardService, known: Known, settings: Se
 
 def named(texts: Collection[str]) -> str:
     """The first few of them."""
-    some = list(texts)[:NAMED_MOST]
-    more = len(texts) - len(some)
-    return (", ".join(some) or "none") + (f" and {more} more" if more else "")
+    return few(list(texts), NAMED_MOST) or "none"
 
 
 def _places(nodes: Collection[Place]) -> str:

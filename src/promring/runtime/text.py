@@ -51,7 +51,7 @@ def counted(number: int | None, noun: str, verb: str = "") -> str:
     return f"{'no' if number is None else number} {noun}{'' if one else 's'}" + (f" {verb}{'s' * one}" if verb else "")
 
 
-def few(texts: Sequence[str], most: int) -> str:
-    """The first of them, with commas, and how many more there are."""
+def few(texts: Sequence[str], most: int, between: str = ", ") -> str:
+    """The first of them, with commas, and how many more there are. After a ``between`` of ``; `` that is a part, too."""
     more = len(texts) - most
-    return ", ".join(texts[:most]) + (f" and {more} more" if more > 0 else "")
+    return between.join(texts[:most]) + (f"{between if between == '; ' else ' '}and {more} more" if more > 0 else "")

@@ -20,6 +20,7 @@ from promring.fleet.fleet import Fleet, Service
 from promring.fleet.totals import Total, totals_of
 from promring.fleet.visitors import Visits
 from promring.model import NodeState, Reply
+from promring.runtime.text import few
 from promring.web.answers import parts
 from promring.web.answers.parts import Scraper
 from promring.web.views.asking import askers_of, asking, untaken
@@ -146,7 +147,7 @@ def _idle(fleet: Fleet, services: Sequence[Service]) -> dict[str, str]:
     for (service, scraper), one in sorted(fleet.reconciler.opinions.jobs.idle.items()):
         if service in names:
             found.setdefault(scraper, []).append(one.found(service))
-    return {scraper: _few(said) for scraper, said in found.items()}
+    return {scraper: few(said, ERRORS_MOST, "; ") for scraper, said in found.items()}
 
 
 def _totals(fleet: Fleet, services: Sequence[Service]) -> Mapping[str, Total]:
@@ -212,12 +213,7 @@ def _errors(services: Sequence[Service]) -> Mapping[str, str]:
             for one in outcomes:
                 if one.error:
                     found.setdefault(one.scraper, []).append(f"{of}{name}: {one.error}" if several else f"{of}{one.error}")
-    return {scraper: _few(errors) for scraper, errors in found.items()}
-
-
-def _few(errors: list[str]) -> str:
-    more = len(errors) - ERRORS_MOST
-    return "; ".join(errors[:ERRORS_MOST]) + (f"; and {more} more" if more > 0 else "")
+    return {scraper: few(errors, ERRORS_MOST, "; ") for scraper, errors in found.items()}
 
 
 def _times(count: int) -> str:
