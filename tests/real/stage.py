@@ -146,6 +146,18 @@ class Stage:
         definition["Check"] = check | {"Status": "passing" if back else "critical"}
         await self.consul.put(self.session, "/v1/agent/service/register", definition)
 
+    async def answer_watches(self, scraper: ScraperProcess) -> None:
+        """Consul answers whoever waits for a change, although nothing changes: a second check of this one passes."""
+        service_id = f"{CONSUL_SERVICE}-{scraper.id.replace(':', '-')}"
+        check = {"Name": "answers", "ServiceID": service_id, "TTL": "10m", "Status": "passing"}
+        await self.consul.put(self.session, "/v1/agent/check/register", check)
+
+        async def known() -> bool:
+            checks = await self.consul.get(self.session, f"/v1/health/checks/{CONSUL_SERVICE}")
+            return any(one["Name"] == "answers" for one in checks)
+
+        await until(known, "Consul's servers know that check")
+
     async def drain(self, scraper: ScraperProcess, *, back: bool = False) -> None:
         answer = await self.controller.post(
             self.session, f"/api/v1/fleets/{SERVICE}/scrapers/{scraper.id}/{'undrain' if back else 'drain'}"

@@ -102,6 +102,7 @@ async def test_when_most_are_said_to_be_gone_but_live_nothing_changes(
         at_once = leave_delay == "0s"  # seen one by one, the first would be believed without a delay
         if at_once:
             s.controller.signal(signal.SIGSTOP)
+            await s.answer_watches(s.scrapers[0])  # what it waits for: else it would read first that the first one is dead
         for x in s.scrapers[2:]:
             await s.call_dead(x)
             await asyncio.sleep(0 if at_once else 0.4)

@@ -221,7 +221,7 @@ async def controller_freezes(fleet: Fleet) -> None:
 
 async def controller_is_cut_off(fleet: Fleet) -> None:
     controller, lasts_s = fleet.a_controller(), fleet.for_s(2, 10, 30)
-    host = fleet.rng.choice((CONSUL, fleet.wanted.lock or CONSUL))
+    host = fleet.rng.choice((fleet.membership.host or CONSUL, fleet.wanted.lock or CONSUL))
     fleet.say_fault(f"{controller.name} does not reach {host} for {lasts_s:.1f} s")
     pair = controller.name, host
     fleet.world.cut_off.add(pair)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from promring.delivery.bundle import BundleError, line_of, opened
 from promring.runtime.http_client import HttpError, RefusedError, Response
 from tests.sim.faketime import HERE, within
 from tests.sim.lockstores import KUBERNETES
+from tests.sim.pods import Consume
 from tests.sim.rights import refused, shown
 from tests.sim.scraper import Scraper
 from tests.sim.traits import PORT
@@ -37,7 +38,7 @@ class Network:
         params: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
         json: object = None,
         data: bytes | None = None,
-        consume: Callable[[bytes], Awaitable[None]] | None = None,
+        consume: Consume | None = None,
         **__: object,
     ) -> Response:
         """In the place of ``httpclient.request``."""
@@ -50,7 +51,7 @@ class Network:
         pair = process.name, url.host
         query = (dict(url.query) if url.query_string else {}) | dict(params or {})
         if self._world.pods is not None and url.host == KUBERNETES and url.path.startswith("/api/"):
-            asked = self._world.pods.answer(url.path, query, consume)
+            asked = self._world.pods.answer(url.path, query, self._as_it_comes(pair, consume))
         else:
             asked = self._route(process.name, method, url, query, json if data is None else data, headers or {})
         try:
@@ -70,6 +71,17 @@ class Network:
             await _until(lambda: pair not in self._world.cut_off)
         return answer
 
+    def _as_it_comes(self, pair: tuple[str, str], consume: Consume | None) -> Consume | None:
+        """Takes an answer piece by piece; what is lost on the way comes later."""
+
+        async def take(piece: bytes) -> None:
+            if pair in self._world.cut_off:
+                await _until(lambda: pair not in self._world.cut_off)
+            assert consume is not None
+            await consume(piece)
+
+        return take if consume is not None else None
+
     async def _route(
         self, who: str, method: str, url: URL, query: dict[str, str], body: Any, headers: dict[str, str]
     ) -> Response:
@@ -88,12 +100,12 @@ class Network:
         if host in self._world.controllers:
             return self._on_the_way(who, await self._world.controllers[host].serve(url, headers))
         scraper = self._world.anybody(f"{host}:{PORT}")
-        if self._world.hides(scraper, url.path):
-            return Response(503, {}, b"")
         if not scraper.up:
             raise RefusedError(f"cannot connect to {scraper.id}: Connection refused")
         if scraper.frozen:
             await _until(lambda: not scraper.frozen)
+        if self._world.hides(scraper, url.path):
+            return Response(503, {}, b"")
         return await scraper.answer(url.path, query, self._world.now)
 
     async def accepts(self, url: URL, _: float) -> bool:

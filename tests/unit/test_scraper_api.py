@@ -267,7 +267,7 @@ async def test_a_fleet_with_a_wrong_password_lives_and_each_is_named(
         Guarded().running(served(trustme.CA().issue_cert("127.0.0.1"))) as other,
     ):
         settings = ProbeScrapers.model_validate(
-            {"nodes": [one.address, other.address], "interval": 0.2, "timeout": 0.2, "unhealthy_after": 1}, strict=False
+            {"nodes": [one.address, other.address], "interval": 5.0, "timeout": 5.0, "unhealthy_after": 1}, strict=False
         )
         both: Members = (one.scraper, other.scraper)
         membership = ProbeMembership("fleet", both, settings, log.get(), api)
