@@ -45,6 +45,12 @@ def _let_go_s(fleet: Fleet) -> float:
     return fleet.membership.keep_s + LEAVES_S + OVERLAP_S + 3 * fleet.world.traits.stage_s
 
 
+async def _hand_overs_end(fleet: Fleet) -> None:
+    """At each controller for itself; a scraper may ask another one next."""
+    if fleet.fetched:
+        await fleet.let_pass(30.0)
+
+
 async def one_is_taken_out(fleet: Fleet) -> None:
     """It leaves by a plan, and comes back, without a missed scrape."""
     began = fleet.world.now
@@ -126,6 +132,7 @@ async def two_pods_are_rolled(fleet: Fleet) -> None:
 
 async def all_restart_without_a_list(fleet: Fleet) -> None:
     """I3: those that lived before are asked, and who dies meanwhile is noticed."""
+    await _hand_overs_end(fleet)
     fleet.world.say(fleet.membership.fail(fleet.rng))
     for controller in fleet.world.controllers.values():
         await controller.kill()
@@ -137,6 +144,7 @@ async def all_restart_without_a_list(fleet: Fleet) -> None:
 
 async def all_restart_with_the_list_that_they_know(fleet: Fleet) -> None:
     """And one dies then."""
+    await _hand_overs_end(fleet)
     for controller in fleet.world.controllers.values():
         await controller.kill()
         controller.start()
