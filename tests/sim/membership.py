@@ -199,7 +199,7 @@ class InConsul(Membership):
 
 class InFile(Membership):
     kind = FILE
-    faults = ("gone", "no file", "cut", "nobody", "nothing")
+    faults = ("gone", "no list", "cut", "nobody", "nothing")
 
     def _where(self) -> dict[str, Any]:
         return {"path": str(self.world.folder / "scrapers.json")}
@@ -207,8 +207,10 @@ class InFile(Membership):
     def write(self) -> None:
         path, body = self.world.folder / "scrapers.json", json.dumps(_nodes(self.listed))
         match self.fault:
-            case "gone" | "no file":
+            case "gone":
                 path.unlink(missing_ok=True)
+            case "no list":
+                path.write_text('{"scrapers": 3}')
             case "cut":
                 path.write_text(body[: len(body) // 2])
             case "nobody":
