@@ -90,7 +90,7 @@ demo-once: $(SETUP)
 	@$(BIN)/promring demo --once
 
 quick: $(SETUP)
-	@$(BIN)/python scripts/test-changed --since "$(SINCE)" $(TEST_FLAGS)
+	@$(BIN)/python scripts/test-changed --since "$(SINCE)" -- $(TEST_FLAGS)
 
 unit: $(SETUP)
 	@$(PYTEST) -q -m "not real" tests --ignore=tests/sim $(TEST_FLAGS)

@@ -38,7 +38,9 @@ DNS_KEEP_S, PODS_KEEP_S = 20.0, 10.0
 
 
 class Membership:
-    """One where the list can be lost. ``out``: whom a person took out of it; ``fault``: what befell it, empty: nothing."""
+    """Where the scrapers of a fleet are listed. ``out``: ids of scrapers that a person took out of the list; ``fault``: what
+    is wrong with the list now, empty: nothing.
+    """
 
     kind: ClassVar[str]
     faults: ClassVar[tuple[str, ...]] = ()
@@ -53,7 +55,7 @@ class Membership:
         self.fleet, self.world = fleet, fleet.world
         self.out: set[str] = set()
         self.died_out: set[str] = set()
-        """Who died while it counted as listed still: it does so for ten minutes."""
+        """Ids of scrapers that were taken out and died within ``keep_s``: they count as listed for ten minutes."""
         self.fault = ""
         self.world.hides = self.refuses_probe
 
@@ -94,7 +96,7 @@ class Membership:
         self.set_fault("")
 
     def refuses_probe(self, scraper: Scraper, path: str) -> bool:
-        """Whether promring's own probe does not reach it, since it is hidden: else it is the checks of others."""
+        """Whether a hidden scraper refuses promring's own probe. Where others check it, only their checks fail."""
         return self.probes_alone and scraper.hidden and path == scraper.traits.check
 
     # --- what befalls it ---------------------------------------------------------------------------------------------

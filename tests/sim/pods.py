@@ -109,7 +109,7 @@ class Pods:
 
 
 def _pod(scraper: Scraper, *, ready: bool, leaves: bool) -> Pod:
-    """After half of its restarts it is made anew."""
+    """After most restarts of the scraper the uid is another one, as of a pod that is made anew."""
     anew = crc32(f"{scraper.host} {scraper.started_at}".encode()) % 2 and scraper.started_at
     return {
         "metadata": {
