@@ -22,6 +22,7 @@ from typing import Any
 import structlog
 
 from tests.sim import rare
+from tests.sim.agreement import agreed
 from tests.sim.exams import EXAMS, LAST_EXAMS, Exam
 from tests.sim.faketime import START_S, FakeLoop, replaced
 from tests.sim.faults import FAULT_KINDS
@@ -108,6 +109,7 @@ async def _life(fleet: Fleet) -> None:
         if not fleet.world.strict:
             await fleet.let_pass(5.0)  # Consul and the sources, too, have seen that all is well
             await fleet.converged("before the exam")  # what they told may have moved something
+            await agreed(fleet, "before the exam")
         fleet.say_fault(f"exam {exam.__name__}")
         await exam(fleet)
         fleet.heal()
