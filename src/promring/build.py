@@ -35,10 +35,10 @@ from promring.fleet.asks import Asks
 from promring.fleet.deliveries import ServiceDeliveries
 from promring.fleet.departures import WAITS_S, Departures
 from promring.fleet.dispatcher import Dispatcher
-from promring.fleet.facts import FactBoard
+from promring.fleet.facts import FactBoard, Pace
 from promring.fleet.fleet import Fleet, Service
 from promring.fleet.planner import Planner
-from promring.fleet.reconcile import Pace, Reconciler
+from promring.fleet.reconcile import Reconciler
 from promring.fleet.retirement import Retirement, Retiring
 from promring.fleet.state import Memory
 from promring.fleet.store import Store

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from promring.core.admission import INFINITY, TOLD_S, Admitted, Aside, Led, admit, unanswered
+from promring.core.admission import TOLD_S, Admitted, Aside, Led, admit, unanswered
+from promring.core.missing import INFINITY
 from promring.core.standing import DELAY_MOST_S, NEVER, History, Rules, Standing, State
 from promring.model import Members, Reply, Scraper
 
@@ -58,6 +59,12 @@ class Case:
         self.history = self.last.history
         held = "!" if self.last.panic or self.last.warming_up else ""
         return held + "".join(s.host for s in self.history.members)
+
+    def hears_nothing(self, at: float) -> str:
+        """The members' names after a moment without an answer."""
+        self.last = unanswered(self.history, self.rules, at, probed=self.probed)
+        self.history = self.last.history
+        return "".join(s.host for s in self.history.members)
 
 
 def test_the_first_ones_come_in_together_after_the_delay_or_when_all_expected_are_there() -> None:
@@ -507,14 +514,66 @@ def test_when_all_are_replaced_the_new_ones_come_in() -> None:
     assert case.says("cd", 10) == "cd"
 
 
-def test_no_answer_changes_no_standing_and_interrupts_who_was_joining() -> None:
-    case = Case("abc", join_delay_s=5.0, leave_delay_s=5.0)
+def test_no_answer_changes_no_standing_and_its_time_does_not_count() -> None:
+    case = Case("abc", join_delay_s=5.0, leave_delay_s=7.0)
     assert case.says("abd", 0) == "abc"
-    case.history = unanswered(case.history)
-    assert "".join(s.host for s in case.history.members) == "abc"
+    assert case.hears_nothing(3) == "abc"
+    assert case.hears_nothing(50) == "abc"
     assert case.says("abd", 100) == "abc"
-    assert case.last.again_at == 105
-    assert case.says("abd", 105) == "abd"
+    assert case.last.again_at == 102, "it was seen alive for 3 s of 5"
+    assert case.says("abd", 102) == "abcd"
+    assert case.says("abd", 104) == "abd", "it was gone for 7 s"
+
+
+def test_who_answers_a_direct_probe_stays_over_a_moment_without_an_answer_of_the_membership() -> None:
+    case = Case("abcdefghij", panic_hold_s=60.0)
+    assert case.says("abcd", 0) == "!abcdefghij"
+    case.probed = dict.fromkeys(["e:1", "f:1"], Reply.REFUSES) | dict.fromkeys(["g:1", "h:1", "i:1", "j:1"], Reply.ANSWERS)
+    assert case.says("abcd", 5) == "abcdghij"
+    assert case.says("abcd", 3600) == "abcdghij", "who answers stays, for as long as it does"
+    assert case.hears_nothing(3601) == "abcdghij"
+    assert "".join(s.host for s in case.last.suspects) == "ghij", "who is gone is asked meanwhile, too"
+    assert case.says("abcd", 3602) == "abcdghij"
+
+
+def test_who_is_lost_in_a_panic_gets_nothing_new_while_there_is_no_answer() -> None:
+    case = Case("abcdefghij", panic_hold_s=60.0)
+    case.says("abcd", 0)
+    case.probed = dict.fromkeys(["e:1", "f:1"], Reply.REFUSES) | dict.fromkeys(["g:1", "h:1"], Reply.SILENT)
+    assert case.says("abcd", 5) == "abcdghij"
+    lost = Aside(frozenset({"g:1", "h:1", "i:1", "j:1"}), 0.0)
+    assert case.last.aside == lost
+    case.hears_nothing(10)
+    assert case.last.aside == lost
+    case.probed |= {"g:1": Reply.ANSWERS}
+    case.hears_nothing(20)
+    assert case.last.aside == Aside(lost.scrapers - {"g:1"}, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("case", "told", "first", "then"),
+    [
+        (Case("abcdefghij", panic_hold_s=60.0), "abcd", "!abcdefghij", "abcd"),
+        (Case("abcdefghij", leave_delay_s=60.0), "abcdefghi", "abcdefghij", "abcdefghi"),
+        (Case(wait_scrapers=3, wait_most_s=60.0), "ab", "!", "ab"),
+    ],
+    ids=["panic", "leave delay", "cold start"],
+)
+def test_what_is_waited_for_ends_although_there_is_no_answer_now_and_then(
+    case: Case, told: str, first: str, then: str
+) -> None:
+    """One answer of three fails, so a third of the time does not count."""
+    gone = {s.id for s in case.history.members} - {s.id for s in scrapers(told)}
+    heard: list[tuple[int, str]] = []
+    for second in range(0, 200, 10):
+        if second % 30 == 20:
+            case.hears_nothing(second)
+        else:
+            heard.append((second, case.says(told, second)))
+        case.probed = dict.fromkeys(gone, Reply.SILENT)
+    assert heard[0] == (0, first)
+    assert next(at for at, said in heard if said == then) == 90
+    assert heard[-1][1] == then
 
 
 def test_a_scraper_that_is_known_with_another_weight_or_zone_is_taken_as_it_is_now() -> None:
@@ -561,7 +620,7 @@ def test_never_more_than_the_threshold_leave_at_once_unless_they_are_dead(
         at += pause
         before = history.members
         if answer in ("", "?"):
-            history = unanswered(history)
+            history = unanswered(history, rules, at, probed={}).history
             assert history.members == before
             continue
         suspects = {n for n, one in history.standings.items() if one.state is State.LEAVING}

@@ -28,9 +28,9 @@ from promring.delivery import Leads, Outcome, always
 from promring.election.leadership import Leadership
 from promring.fleet.deliveries import ServiceDeliveries
 from promring.fleet.dispatcher import UNDELIVERABLE_AFTER, Dispatcher
-from promring.fleet.facts import FactBoard
+from promring.fleet.facts import FactBoard, Pace
 from promring.fleet.planner import Placing, Planner
-from promring.fleet.reconcile import Pace, Reconciler
+from promring.fleet.reconcile import Reconciler
 from promring.fleet.state import Memory
 from promring.fleet.store import Store
 from promring.fleet.weighing import Weighing

@@ -114,6 +114,5 @@ async def test_who_waits_waits_on_while_the_membership_gives_no_answer_for_a_mom
     await loop.reconciler.cycle()
     assert term.waiting == {"x": (B.id,)}
     monkeypatch.setattr("promring.fleet.judge.STILL_WAITING_S", 0.0)
-    loop.reconciler.judge._waiting_until = 0.0
     await loop.reconciler.cycle()
     assert term.waiting == {}, "for half a minute"

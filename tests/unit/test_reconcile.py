@@ -30,9 +30,9 @@ from promring.fleet.decision_log import why_reshard
 from promring.fleet.deliveries import ServiceDeliveries
 from promring.fleet.departures import Departures
 from promring.fleet.dispatcher import Dispatcher
-from promring.fleet.facts import FactBoard
+from promring.fleet.facts import FactBoard, Pace
 from promring.fleet.planner import Placing, Planner
-from promring.fleet.reconcile import Pace, Reconciler
+from promring.fleet.reconcile import Reconciler
 from promring.fleet.state import Memory, ServiceMemory
 from promring.fleet.store import Store
 from promring.model import (

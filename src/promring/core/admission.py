@@ -11,7 +11,8 @@ a scraper that was being drained by its membership:
 | leaving   | in                          | out, after ``leave_delay_s`` - unless in a panic   |
 | out       | joining                     | forgotten after ``FORGIVEN_S``                     |
 
-In and leaving are in the plan. "No answer" and "none" change no standing; whoever was joining begins again.
+In and leaving are in the plan. "No answer" and "none" change no standing, and time stands still until the next answer: who
+was joining or leaving, and a panic, go on from where they were.
 
 A longer ``delay`` is cut short where the scraper is needed, to that of a scraper that left twice. When more live scrapers
 wait so than are in, some of them come in until half of all are in, those that left least often first. When targets have no
@@ -43,13 +44,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from promring.core.standing import FORGIVEN_S, NEVER, History, Rules, Standing, State
+from promring.core.missing import INFINITY, Missing, missing_at_once
+from promring.core.standing import FORGIVEN_S, History, Rules, Standing, State
 from promring.model import Members, Reply
 
-NAMED_MOST = 20
 TOLD_S = 10.0
 """So long the controller that leads takes at most to tell who is not in its plan."""
-INFINITY = float("inf")
 
 
 class Led(NamedTuple):
@@ -98,10 +98,29 @@ class Admitted:
         return Aside(held, self.began_at) if held else NOBODY_ASIDE
 
 
-def unanswered(history: History) -> History:
-    """There is no answer, or it is "none": who is in the plan stays, who was joining has to begin again."""
-    back = {State.LEAVING: State.IN, State.JOINING: State.OUT}
-    return History({n: replace(one, state=back.get(one.state, one.state)) for n, one in history.standings.items()})
+def unanswered(
+    history: History, rules: Rules, now: float, *, probed: Mapping[str, Reply], drained: Collection[str] = ()
+) -> Admitted:
+    """There is no answer, or it is "none": everybody stays what it is. Who is lost in a panic is still asked directly, and
+    gets nothing new unless it answers. The arguments as those of ``admit``.
+    """
+    still = history.silent(now)
+    if still.panic_since is None or still.silent_since is None:
+        return Admitted(still)
+    lost = tuple(name for name, one in still.standings.items() if one.state is State.LEAVING)
+    missing = missing_at_once(still.standings, lost, rules, still.silent_since, drained)
+    return Admitted(
+        still,
+        lost=lost,
+        vouched=_vouched(lost, probed),
+        said=missing.said(probed),
+        suspects=missing.suspects(lost),
+        began_at=missing.began_at,
+    )
+
+
+def _vouched(lost: Iterable[str], probed: Mapping[str, Reply]) -> tuple[str, ...]:
+    return tuple(name for name in lost if probed.get(name) is Reply.ANSWERS)
 
 
 def admit(
@@ -124,16 +143,16 @@ def admit(
     for; ``no_room``: that the scrapers in the plan have no room for all targets; ``led``: what the controller that leads
     says of its plan, None: there is none that we follow.
     """
+    history = history.heard(now)
     standings = {one.scraper.id: one for one in _seen(answer, history.standings, probed, now)}
     if history.members:
         due = [n for n, one in standings.items() if one.state is State.JOINING and joins_at(one, rules, led) <= now]
         standings |= {name: standings[name].joined(now) for name in due}
     standings |= _waiting_there(standings, led, now, drained)
     gone = [n for n, one in standings.items() if one.state is State.LEAVING]
-    share = _missing(standings, gone, rules, now, drained)
-    found = _leaving(standings, gone, share, history.panic_since, rules, now, probed=probed, let_go=let_go)
-    began_at = min((_gone_since(standings[n]) for n in share.missing), default=INFINITY)
-    standings |= {name: standings[name].left(now) for name in found.leaving}
+    missing = missing_at_once(standings, gone, rules, now, drained)
+    found = _leaving(standings, gone, missing, history.panic_since, rules, now, probed=probed, let_go=let_go)
+    standings = standings | {name: standings[name].left(now) for name in found.leaving}
     if history.members:
         needed = _needed(standings, rules, now, drained, led, no_room=no_room)
         standings |= {name: standings[name].joined(now) for name in needed}
@@ -147,10 +166,10 @@ def admit(
         panic=found.panic,
         warming_up=warming_up,
         lost=staying,
-        vouched=tuple(name for name in staying if probed.get(name) is Reply.ANSWERS),
+        vouched=_vouched(staying, probed),
         said=found.said,
-        suspects=tuple(sorted(standings[name].scraper for name in {*share.missing, *staying} if staying)),
-        began_at=began_at,
+        suspects=missing.suspects(staying),
+        began_at=missing.began_at,
         until=warm_at if warming_up else _held_until(after, staying, found.ends_at, probed, rules, now),
         again_at=min(at for at in (found.ends_at, warm_at, *_due(after.standings, rules, led), INFINITY) if at > now),
     )
@@ -218,7 +237,7 @@ class _Leaving:
 def _leaving(
     standings: Mapping[str, Standing],
     gone: Sequence[str],
-    share: _Share,
+    missing: Missing,
     panic_since: float | None,
     rules: Rules,
     now: float,
@@ -228,20 +247,16 @@ def _leaving(
 ) -> _Leaving:
     """Who of the ``gone`` leaves. When too many are gone at once, only who is surely dead does, until the hold is over."""
     leaving = [n for n in gone if n in let_go or standings[n].since + rules.leave_delay_s <= now]
-    if set(gone) <= set(let_go) or (panic_since is None and not share.too_many(rules)):
+    if set(gone) <= set(let_go) or (panic_since is None and not missing.too_many(rules)):
         return _Leaving(leaving, leaving)
     panic_since = now if panic_since is None else panic_since
-    ends_at, said, panic = panic_since + rules.panic_hold_s, _panic(share, probed), ""
+    ends_at, said, panic = panic_since + rules.panic_hold_s, missing.said(probed), ""
     leaving = [n for n in leaving if probed.get(n) is Reply.REFUSES]
     if now >= ends_at and all(n in probed for n in gone):
         leaving += [n for n in gone if _is_out(standings[n], probed[n], rules, now)]
-    elif not any(probed.get(n) is Reply.REFUSES for n in share.missing):
+    elif not any(probed.get(n) is Reply.REFUSES for n in missing.ids):
         panic = said
     return _Leaving(gone, leaving, panic_since, panic, said, ends_at)
-
-
-def _gone_since(one: Standing) -> float:
-    return one.since if one.state is State.LEAVING else one.left_at
 
 
 def _is_out(one: Standing, reply: Reply, rules: Rules, now: float) -> bool:
@@ -283,41 +298,6 @@ def _seen(answer: Members, before: Mapping[str, Standing], probed: Mapping[str, 
             yield replace(one, answered_at=now) if probed.get(name) is Reply.ANSWERS else one
         elif now - max(one.left_at, one.since) < FORGIVEN_S:
             yield one
-
-
-@dataclass(frozen=True, slots=True)
-class _Share:
-    missing: tuple[str, ...]
-    of: int
-
-    def too_many(self, rules: Rules) -> bool:
-        return len(self.missing) > rules.panic_threshold * self.of
-
-
-def _missing(
-    standings: Mapping[str, Standing], gone: Collection[str], rules: Rules, now: float, drained: Collection[str]
-) -> _Share:
-    """Which scrapers are missing now or have left a moment ago, of all that were there. Scrapers that get nothing do not
-    count. Scrapers that are back and still joining count among all, not among the missing.
-    """
-    counting = {n: one for n, one in standings.items() if one.scraper.able and n not in drained}
-    recent = {n for n, one in counting.items() if now - one.left_at < rules.panic_hold_s}
-    base = recent | {n for n, one in counting.items() if one.planned or (one.state is State.JOINING and one.left_at > NEVER)}
-    missing = {n for n in recent if standings[n].state is State.OUT} | (base & set(gone))
-    return _Share(tuple(sorted(missing)), len(base))
-
-
-def _panic(share: _Share, probed: Mapping[str, Reply]) -> str:
-    """Who is missing, and what they do when they are asked directly."""
-    replies = [probed.get(name) for name in share.missing]
-    dead, alive, hung, silent = map(replies.count, (Reply.REFUSES, Reply.ANSWERS, Reply.HANGS, Reply.SILENT))
-    more = f" and {len(share.missing) - NAMED_MOST} more" if len(share.missing) > NAMED_MOST else ""
-    named = f"{', '.join(share.missing[:NAMED_MOST])}{more}"
-    asked = f"asked directly, {dead} refuse the connection, {silent + hung} are silent, {alive} answer"
-    unasked = replies.count(None)
-    return f"{len(share.missing)} of {share.of} scrapers are gone at once: {named}; {asked}" + (
-        f", {unasked} have not been heard yet" if unasked else ""
-    )
 
 
 def _warm_up(history: History, rules: Rules, now: float) -> tuple[str, float]:

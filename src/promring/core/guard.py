@@ -28,7 +28,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from promring.core.admission import NAMED_MOST, Admitted, Led, admit, unanswered
+from promring.core.admission import Admitted, Led, admit, unanswered
+from promring.core.missing import NAMED_MOST
 from promring.core.pool import pool_of
 from promring.core.standing import History, Rules
 from promring.core.verdicts import (
@@ -67,10 +68,9 @@ def judge_members(
     """
     members = facts.members
     if not isinstance(members.newest, Known):
-        history = unanswered(history)
+        admitted = unanswered(history, rules, now, probed=facts.probed, drained=drained)
         if held := _nobody(members, history):
-            return Judgement(held, history)
-        admitted = Admitted(history)
+            return Judgement(held, admitted.history, admitted.suspects)
     else:
         admitted = admit(
             members.newest.value,

@@ -82,18 +82,52 @@ class Standing:
         flaps = self.flaps if self.scraper.draining else flaps  # a planned leave is no flap
         return replace(self, state=State.OUT, since=now, left_at=now, flaps=flaps)
 
+    def later(self, seconds: float) -> Standing:
+        """All that counts from a moment counts from so much later, but for one that is in, for which nothing does."""
+        if self.state is State.IN:
+            return self
+        left_at, answered_at = self.left_at + seconds, self.answered_at + seconds
+        return replace(self, since=self.since + seconds, left_at=left_at, answered_at=answered_at)
+
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What is remembered from verdict to verdict. Never changed: ``admit`` makes the next."""
+    """What is remembered from verdict to verdict. Never changed: ``admit`` makes the next. ``silent_since``: since when
+    there is no answer, None: there is one.
+    """
 
     standings: Mapping[str, Standing] = field(default_factory=dict)
     panic_since: float | None = None
+    silent_since: float | None = None
 
     @property
     def members(self) -> Members:
         """Who is in the plan."""
         return tuple(sorted(s.scraper for s in self.standings.values() if s.planned))
+
+    def silent(self, now: float) -> History:
+        """There is no answer: from the first such moment on time stands still."""
+        return self if self.silent_since is not None else replace(self, silent_since=now)
+
+    def heard(self, now: float) -> History:
+        """There is an answer, again."""
+        if self.silent_since is None:
+            return self
+        return replace(self.stood_still(now - self.silent_since, always=True), silent_since=None)
+
+    def stood_still(self, seconds: float, *, always: bool = False) -> History:
+        """So long nobody looked. Where there is no answer it does not count anyway, unless ``always``."""
+        if self.silent_since is not None and not always:
+            return self
+        panic_since = None if self.panic_since is None else self.panic_since + seconds
+        standings = {name: one.later(seconds) for name, one in self.standings.items()}
+        return replace(self, standings=standings, panic_since=panic_since)
+
+    @property
+    def without_times(self) -> tuple[object, ...]:
+        """What tells whether a restart has something new to know."""
+        states = tuple((name, one.scraper, one.state, one.flaps) for name, one in self.standings.items())
+        return states, self.panic_since is None
 
     @classmethod
     def of(cls, members: Members) -> History:

@@ -10,7 +10,7 @@ silent in another way may be cut off from this controller only, and keeps its ta
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from promring.model import Members, Reply
@@ -54,6 +54,11 @@ class Unresponsive:
     @classmethod
     def of(cls, before: Answers) -> Unresponsive:
         return cls(frozenset({*before.heard, *before.unresponsive}), scrapers=dict.fromkeys(before.unresponsive))
+
+    def stood_still(self, seconds: float) -> Unresponsive:
+        """So long nobody was asked."""
+        since = {name: at + seconds for name, at in self.since.items()}
+        return replace(self, since=since, ends_next=self.ends_next + seconds)
 
     @property
     def answers(self) -> Answers:

@@ -104,6 +104,11 @@ class Departures:
             self._dead.add(scraper)
             self._ring()
 
+    def stood_still(self, seconds: float) -> None:
+        """So long nobody was asked, and nobody could come in."""
+        for times in (self._since, self._down, self._emptied):
+            times.update({name: at + seconds for name, at in times.items()})
+
     def applied(self, facts: Facts, coming: Collection[str] = ()) -> Facts:
         """``facts`` with those that depart as drained ones, and without those that are gone. ``coming``: who is listed, and
         may come into the plan later than now.

@@ -136,6 +136,12 @@ class Dispatcher:
                 note="it keeps what it has of them, and gets no more",
             )
 
+    def stood_still(self, seconds: float) -> None:
+        """So long nobody could come for a slice."""
+        self._unheard_until += seconds
+        for couriers in self.couriers.values():
+            couriers.visitors.stood_still(seconds)
+
     @property
     def cut_off(self) -> frozenset[str]:
         """Scrapers that count as dead, since they cannot be given anything."""

@@ -15,6 +15,7 @@ import contextlib
 import operator
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from promring.core.coverage import Seen
@@ -105,6 +106,13 @@ class Cell(Generic[T]):
             return self._same(one.value, other.value) or one == other
         return isinstance(one, Empty) and isinstance(other, Empty)
 
+    def stood_still(self, seconds: float) -> None:
+        """So long nobody looked: what was said before is to be said as much longer."""
+        self._heard_at += seconds
+        self._counted_at += seconds
+        if self.fact.fresh is not None:
+            self.fact = replace(self.fact, since=self.fact.since + seconds)
+
     def want(self, since: float) -> None:
         """Have the source asked at once, since what is known is older than ``since`` (monotonic seconds): once for each."""
         if since != self._wanted_since:
@@ -118,6 +126,14 @@ class Cell(Generic[T]):
     def restore(self, value: T, good_at: float, reason: str) -> None:
         """Put back a value that was good before a restart or a reload. It is stale until an answer comes."""
         self.fact = Fact(Unknown(reason), 0.0, Known(value), good_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds: a full cycle at the latest after ``interval_s``; changes within ``debounce_s`` are one cycle."""
+
+    interval_s: float = 60.0
+    debounce_s: float = 0.2
 
 
 class SourceBoard:
@@ -205,6 +221,13 @@ class FactBoard:
         if scraper in {s.id for s in self.suspects} and self.probed.get(scraper) is not reply:
             self.probed = {**self.probed, scraper: reply}
             self.ring()
+
+    def stood_still(self, seconds: float) -> None:
+        """So long nobody looked. What those did that were asked directly may be another thing now."""
+        for board in self.services.values():
+            for cell in board.cells.values():
+                cell.stood_still(seconds)
+        self.probed = {}
 
     def ring(self) -> None:
         self._rung_at = time.monotonic()

@@ -234,7 +234,13 @@ class Fleet:
             if self.learner is not None:
                 group.create_task(self.learner.run(), name=f"{self.name}/loads")
             group.create_task(self.reconciler.run(), name=f"{self.name}/reconcile")
-            group.create_task(kept_alive("room", self.reconciler.measure, self._log), name=f"{self.name}/room")
+            measured = kept_alive("room", self._measure, self._log)
+            group.create_task(measured, name=f"{self.name}/room")
+            group.create_task(self.reconciler.pulse.run(), name=f"{self.name}/pulse")
+
+    async def _measure(self) -> None:
+        """For ever: how many scrapers what is placed needs. Nothing waits for it."""
+        await self.reconciler.weighing.keep_measuring(lambda: self.reconciler.placement, self.reconciler.planner.policy)
 
     def _hear(self, answer: Answer[Members]) -> None:
         self.facts.put_listed(self.membership.listed())

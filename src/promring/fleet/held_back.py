@@ -42,6 +42,10 @@ class HeldBack:
         if new:
             self._log.warning("scrapers_held_back", scrapers=",".join(sorted({name for _, name in new})), note=NOTE)
 
+    def stood_still(self, seconds: float) -> None:
+        """So long nobody could come for a list."""
+        self.until = {pair: until + seconds for pair, until in self.until.items()}
+
     def ended(self, shown: Collection[Pair], now: float) -> set[Pair]:
         """Those that are seen at last, or whose time is over."""
         return {pair for pair, until in self.until.items() if pair in shown or until <= now}

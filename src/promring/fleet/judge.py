@@ -83,7 +83,8 @@ class Judge:
         self._held, self._releases = Held(log), Releases(f"fleet:{fleet}", leadership, log)
         self.waiting: frozenset[str] = frozenset()
         """Who lives, and waits to come into the plan; also for a while after the membership gives no answer any more."""
-        self._waiting_until = 0.0
+        self._answered_at: float | None = None
+        """When the membership gave an answer, or, before it has, the first cycle was; monotonic seconds."""
         self._prints: dict[tuple[str, str, str], tuple[TargetPool, Fingerprint]] = {}
         """By service, source and where it is from: the list that was compared with the last leader's, and what tells it from
         others.
@@ -100,15 +101,16 @@ class Judge:
         """What the guard doubts and wants to see again is kept for the next time. ``now``: monotonic seconds. ``doubts``:
         who of those that count as alive, and are not drained, shall be asked directly besides.
         """
-        released = self._releases.take(self.verdict.withheld)
+        answers = isinstance(facts.members.newest, Known)
+        released = self._releases.take(self.verdict.withheld) if answers else ()  # else it would be lost
         drained, no_room, led = memory.drained, self._no_room, self._led
         judged = judge_members(
             facts, self.history, self.rules, now, drained=drained, released=released, no_room=no_room, led=led
         )
         self.history, self.again_at = judged.history, judged.again_at
-        if isinstance(facts.members.newest, Known) or now >= self._waiting_until:
-            self.waiting = frozenset(n for n, one in judged.history.standings.items() if one.state is State.JOINING)
-            self._waiting_until = now + STILL_WAITING_S
+        self._answered_at = now if answers or self._answered_at is None else self._answered_at
+        joining = (n for n, one in judged.history.standings.items() if one.state is State.JOINING)
+        self.waiting = frozenset(joining if now < self._answered_at + STILL_WAITING_S else ())
         wanted = tuple(s for s in judged.history.members if s.id not in memory.drained)
         suspects = {s.id: s for s in (*doubts(self._facts, wanted), *judged.suspects)}
         self._facts.suspect(tuple(sorted(suspects.values())))
@@ -218,6 +220,18 @@ class Judge:
         joining = {name for name, one in known.items() if one is not None and one.state is State.JOINING}
         later = {name for name in joining if self.joins_at(self.history.standings[name]) > now}
         return {name for name, one in known.items() if one is None} | later
+
+    def stood_still(self, seconds: float) -> None:
+        """So long nobody looked."""
+        self.history = self.history.stood_still(seconds)
+        if self._answered_at is not None:
+            self._answered_at += seconds
+
+    def noted(self, memory: Memory) -> Memory:
+        """``memory``, and what a restart shall know of who comes and goes. Times alone are saved with the next change."""
+        if not memory.planned or self.history.without_times == memory.history.without_times:
+            return memory
+        return replace(memory, history=self.history)
 
     def forget(self, scrapers: Collection[str]) -> None:
         """These were taken out of the configuration, and have ended."""

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from promring.core.coverage import Seen
@@ -33,7 +33,7 @@ from promring.election.leadership import Leadership
 from promring.fleet.decision_log import say_reshard, why_reshard
 from promring.fleet.departures import Departures
 from promring.fleet.dispatcher import Dispatcher
-from promring.fleet.facts import FactBoard
+from promring.fleet.facts import FactBoard, Pace
 from promring.fleet.judge import Judge, ServiceState
 from promring.fleet.keeper import Keeper
 from promring.fleet.moves import NO_PLAN, Moves, Step
@@ -46,16 +46,9 @@ from promring.fleet.timeline import reshard_of
 from promring.fleet.unreachable import Unreachable
 from promring.fleet.weighing import Weighing
 from promring.model import NONE_FAILING, Failing, Members, Placement
+from promring.runtime.pulse import Pulse
 from promring.telemetry.log import Logger
 from promring.telemetry.metrics import Metrics
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """Seconds: a full cycle at the latest after ``interval_s``; changes within ``debounce_s`` are one cycle."""
-
-    interval_s: float = 60.0
-    debounce_s: float = 0.2
 
 
 class Reconciler:
@@ -97,7 +90,7 @@ class Reconciler:
         self.unreachable = Unreachable(memory.opinions, memory.undelivered.aliases, memory.answers, log=log)
         self.weighing = weighing or Weighing(leadership=leadership, ring=facts.ring, log=log)
         self.keeper = Keeper(fleet, store, memory if saved else None, metrics, log)
-        self._term = Term(fleet, leadership, log)
+        self._term, self.pulse = Term(fleet, leadership, log), Pulse(self.stood_still)
         self._facts, self._metrics, self._log, self._pace = facts, metrics, log, pace
         self._policy_changed, self._next_wake, self._whole_at = policy_changed, 0.0, 0.0
         self._waiting_since: float | None = None
@@ -112,10 +105,6 @@ class Reconciler:
             await self.cycle(changed_at)
             self.weighing.placement_is_new()
 
-    async def measure(self) -> None:
-        """For ever, beside ``run``: how many scrapers what is placed needs. Nothing waits for it."""
-        await self.weighing.keep_measuring(lambda: self.placement, self.planner.policy)
-
     async def _woken(self) -> float | None:
         """Wait until a fact changed or a cycle is due. Returns when the change came (monotonic), None without one."""
         if await self._facts.wait(max(0.0, self._next_wake - time.monotonic())):
@@ -124,6 +113,7 @@ class Reconciler:
 
     async def cycle(self, changed_at: float | None = None) -> None:
         """Once: from the newest facts to every sink."""
+        self.pulse.beat()
         started = time.monotonic()
         self.memory = self._term.go_on(self.memory)
         self.memory = self.unreachable.noted(self.memory, self.dispatcher.failing)
@@ -146,13 +136,19 @@ class Reconciler:
             self._term.tell_held()
         decided = self.judge.decided(facts, self.memory, acts=bool(lists) and not self.moves.takeover.pending)
         self.judge.tell_others(decided, self.memory)
-        self.memory = self.moves.noted(self.memory)
+        self.memory = self.judge.noted(self.moves.noted(self.memory))
         await self.keeper.save(self.memory)
         await self._deliver(decided, whole=changed_at is None or started - self._whole_at >= self._pace.interval_s)
         self._end_departures()
         for name, service in self.services.items():
             service.decided = name in decided
         self._metrics.reconcile_duration.labels(self.fleet).observe(time.monotonic() - started)
+
+    def stood_still(self, seconds: float) -> None:
+        """So long nobody looked: what has to be so for some time was not seen to be so meanwhile."""
+        self._log.warning("stood_still", seconds=round(seconds, 1))
+        for part in (self.judge, self._facts, self.dispatcher, self.unreachable, self.moves.takeover, self.departures):
+            part.stood_still(seconds)
 
     # --- decide ------------------------------------------------------------------------------------------------------
 

@@ -37,6 +37,8 @@ from promring.fleet.stretches import (
 from promring.model import Failing, Generation, Members, Owners, Scraper, Slice, TargetPool
 from promring.runtime.disk import Buffer
 
+ANSWERED_APART_S = 10.0
+"""A later answer of a scraper that is said to be gone is saved when it is so much later: else each look would be."""
 NAMES_SPARE, NAMES_LEAST = 2, 1000
 WHOLE_BYTES = 2048
 """A slice that is not longer is told whole: to find what changed in it costs 0.1 ms, to write it a tenth of that."""
@@ -93,12 +95,14 @@ class ClaimsRecord(msgspec.Struct, array_like=True):
 
 
 class StandingRecord(msgspec.Struct, array_like=True):
-    """``joined``, ``left``: None for never."""
+    """Times are the file's; None for never."""
 
     scraper: Scraper
-    planned: bool
+    state: str
+    since: float | None
     joined: float | None
     left: float | None
+    answered: float | None
     flaps: int
 
 
@@ -129,6 +133,10 @@ class Record(msgspec.Struct):
     standings: list[StandingRecord] = []
     forgotten: list[str] = []
     """Scrapers that have no standing any more."""
+    panic_since: float | None = None
+    """None: there is no panic."""
+    silent_since: float | None = None
+    """None: the membership answers."""
     members: Members | None = None
     drained: list[str] | None = None
     departing: Members | None = None
@@ -181,6 +189,8 @@ class Recorder:
             claims,
             [self._standing(one) for name, one in standings.items() if not _same_standing(known.get(name), one)],
             [name for name in known if name not in standings],
+            self._saved(memory.history.panic_since),
+            self._saved(memory.history.silent_since),
             None if memory.members == old.members else memory.members,
             None if memory.drained == old.drained else sorted(memory.drained),
             None if memory.departing == old.departing else memory.departing,
@@ -264,8 +274,12 @@ class Recorder:
         ), names
 
     def _standing(self, one: Standing) -> StandingRecord:
-        joined, left = (None if at == NEVER_YET else at + self.shift for at in (one.joined_at, one.left_at))
-        return StandingRecord(one.scraper, one.planned, joined, left, one.flaps)
+        since, joined, left, answered = map(self._saved, (one.since, one.joined_at, one.left_at, one.answered_at))
+        return StandingRecord(one.scraper, one.state.value, since, joined, left, answered, one.flaps)
+
+    def _saved(self, at: float | None) -> float | None:
+        """A monotonic time as one of the file's."""
+        return None if at is None or at == NEVER_YET else at + self.shift
 
     def _opinions(self, new: SecondOpinions) -> OpinionsRecord:
         """Without the count of looks of targets that nobody else tries yet: they are counted anew."""
@@ -310,13 +324,9 @@ def _same_standing(one: Standing | None, other: Standing) -> bool:
     """As far as they are saved."""
     if one is None or one is other:
         return one is other
-    return (one.scraper, one.planned, one.joined_at, one.left_at, one.flaps) == (
-        other.scraper,
-        other.planned,
-        other.joined_at,
-        other.left_at,
-        other.flaps,
-    )
+    if one.answered_at != other.answered_at and not abs(one.answered_at - other.answered_at) < ANSWERED_APART_S:
+        return False
+    return replace(one, answered_at=other.answered_at) == other
 
 
 def has_spare_names(written: Written) -> bool:

@@ -167,6 +167,8 @@ class Replayed:
     """The number of each scraper that the file ever named."""
     claims: _Claims = field(default_factory=_Claims)
     standings: dict[str, StandingRecord] = field(default_factory=dict)
+    panic_since: float | None = None
+    silent_since: float | None = None
     members: Members = ()
     drained: frozenset[str] = frozenset()
     departing: Members = ()
@@ -189,6 +191,7 @@ class Replayed:
         for name in record.forgotten:
             self.standings.pop(name, None)
         self.standings |= {one.scraper.id: one for one in record.standings}
+        self.panic_since, self.silent_since = record.panic_since, record.silent_since
         self.members = self.members if record.members is None else record.members
         self.drained = self.drained if record.drained is None else frozenset(record.drained)
         self.departing = self.departing if record.departing is None else record.departing
@@ -224,7 +227,11 @@ class Replayed:
             self.generation,
             self.claims.read(list(self.names), read, self.clock, now),
             self.drained,
-            History({name: _standing(one, self.clock, now) for name, one in self.standings.items()}),
+            History(
+                {name: _standing(one, self.clock, now) for name, one in self.standings.items()},
+                _moment(self.panic_since, self.clock, now),
+                _moment(self.silent_since, self.clock, now),
+            ),
             self.members_at,
             self.departing,
             self.listed,
@@ -262,11 +269,16 @@ def _standing(one: StandingRecord, clock: float, now: float) -> Standing:
     """Time stood still, as for claims. Raises ValueError when it cannot be true."""
     check_scraper(one.scraper)
     check_count(one.flaps, "flaps")
-    for at in (one.joined, one.left):
-        if at is not None:
-            check_time(at - clock, "a standing")
-    joined, left = (NEVER_YET if at is None else at - clock + now for at in (one.joined, one.left))
-    return Standing(one.scraper, State.IN if one.planned else State.OUT, now, joined, left, one.flaps)
+    times = [_moment(at, clock, now) for at in (one.since, one.joined, one.left, one.answered)]
+    since, joined, left, answered = (NEVER_YET if at is None else at for at in times)
+    return Standing(one.scraper, State(one.state), since, joined, left, one.flaps, answered)
+
+
+def _moment(at: float | None, clock: float, now: float) -> float | None:
+    """A time of the file as a monotonic one. Raises ValueError when it cannot be true."""
+    if at is not None:
+        check_time(at - clock, "a standing")
+    return None if at is None else at - clock + now
 
 
 def _opinions(one: OpinionsRecord, clock: float, now: float) -> SecondOpinions:

@@ -26,7 +26,7 @@ from promring.core.idle import IdleJobs
 from promring.core.joined import salt_of, salted
 from promring.core.loads import united
 from promring.core.second_opinion import SecondOpinions
-from promring.core.standing import History, Standing
+from promring.core.standing import Standing
 from promring.core.unresponsive import Answers
 from promring.fleet.state import Memory, ServiceMemory
 from promring.fleet.ways import places
@@ -193,7 +193,7 @@ def _united(parts: Sequence[Memory]) -> Memory:
             {name: at for part in reversed(parts) for name, at in part.departed.left.items()},
         ),
         drained=frozenset().union(*(part.drained for part in parts)),
-        history=History(standings, first.history.panic_since),
+        history=replace(first.history, standings=standings),
         members_at=min(part.members_at for part in parts),
         unlooked=any(part.unlooked for part in parts),
         departing=_sorted(departing.values()),
@@ -226,8 +226,8 @@ def succeed(memory: Memory, settings: FleetKeys, *, foreign: bool = False) -> Me
         claims=replace(memory.claims, names=names) if names != memory.claims.names else memory.claims,
         departed=memory.departed.renamed(left),
         drained=frozenset(new[n].id if n in new else _called(n, settings) for n in memory.drained),
-        history=History(
-            {new[n].id: replace(one, scraper=new[n]) for n, one in standings if n in new}, memory.history.panic_since
+        history=replace(
+            memory.history, standings={new[n].id: replace(one, scraper=new[n]) for n, one in standings if n in new}
         ),
         departing=_sorted(s for s in new.values() if s.id in departing),
         listed=places(settings.listed),

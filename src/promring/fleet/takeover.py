@@ -64,6 +64,11 @@ class TakeOver:
             return now
         return {pair: one.after(self.taken.get(pair, Taken())) for pair, one in {**self.taken, **now}.items()}
 
+    def stood_still(self, seconds: float) -> None:
+        """So long nobody looked, and nobody came for a list."""
+        self._since = None if self._since is None else self._since + seconds
+        self.held_back.stood_still(seconds)
+
     def may_act(self) -> None:
         """The guard lets us act: the time for the look runs."""
         if self._since == NOT_YET:

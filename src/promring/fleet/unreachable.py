@@ -56,6 +56,10 @@ class Unreachable:
         self._used = self.opinions.failing(time.monotonic())
         return self._used
 
+    def stood_still(self, seconds: float) -> None:
+        """So long nobody was asked."""
+        self.unresponsive = self.unresponsive.stood_still(seconds)
+
     @property
     def ends_next(self) -> float:
         """When the next scraper is not sick any more, or is unresponsive, monotonic seconds."""

@@ -67,6 +67,12 @@ class Visitors:
             for name in known.keys() - set(names):
                 del known[name]
 
+    def stood_still(self, seconds: float) -> None:
+        """So long nobody could come."""
+        self.visits = {name: visits._replace(at=visits.at + seconds) for name, visits in self.visits.items()}
+        for times in (self._served_since, self._ran_at):
+            times.update({name: at + seconds for name, at in times.items()})
+
     def comes(self, scraper: str) -> Visits | None:
         """The visits of one that comes; None for one that does not, or does no more."""
         found = self.visits.get(scraper)
