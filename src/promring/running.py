@@ -143,6 +143,8 @@ class Running:
             store = runs.store if runs else built.stores.get(fleet.name)
             previous = Previous(memory, replaced[fleet.name], before, as_saved, store)
             started[fleet.name] = build_fleet(parts, built.context, previous)
+            if runs is not None and runs.settings.identity == fleet.keys.identity:
+                started[fleet.name].go_on_from(runs, built.before)
             moves = started[fleet.name].reconciler.moves
             goes_on = [one for name in names if (one := self.fleets.get(name)) and _means_the_same(fleet, one, built.before)]
             moves.before = runs.placement if runs in goes_on else None
@@ -160,6 +162,7 @@ class Running:
         self._ready |= {new for new, old in before.items() if old in self._ready}
         self.left.after_reload(built.left, self.services.keys())
         pairs = [(left[old].settings, self.services[new].settings) for new, old in before.items()]
+        self._leadership.rivals.keep_only(self.services.keys())
         if self._leadership.leads() and not self._leadership.alone:
             self._leadership.keep_only(self.fleets.keys(), self.services.keys())
         if not renamed and not any(a.identity != b.identity or a.fleet != b.fleet for a, b in pairs):

@@ -418,7 +418,8 @@ def test_what_is_known_goes_on_under_other_names() -> None:
     assert jobs.renamed({B: "x"}) == IdleJobs()
     assert jobs.and_those_of(renamed).idle.keys() == {("db", A), ("db", "x")}
     opinions = SecondOpinions(jobs=jobs)
-    assert opinions.of({}).jobs == IdleJobs(), "the ids are others"
+    assert opinions.of({}, {"node"}).jobs == IdleJobs()
+    assert opinions.of({}, {"db"}).jobs == jobs
     assert opinions.renamed({A: "x"}).failing(0.0).idle == (("db", "x"),)
 
 

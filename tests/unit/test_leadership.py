@@ -8,11 +8,10 @@ from promring.election.leadership import (
     EPOCH_OF_AGENTS_MOST,
     HEARD_OF_LEADER_S,
     HEARD_S,
-    SILENT_MOST_S,
-    SILENT_S,
     STEP,
     Leadership,
 )
+from promring.election.rivals import SILENT_MOST_S, SILENT_S
 from promring.model import NONE_FAILING, Failing, Fingerprint, Generation, Scraper
 
 
@@ -67,7 +66,7 @@ def test_after_a_long_time_without_another_one_the_waits_are_short_again() -> No
 def test_receivers_that_take_what_they_are_given_lock_nobody_out() -> None:
     case = Case()
     case.refused(200)
-    case.term.heard_of_nobody("s")
+    case.term.rivals.forget("s")
     assert case.term.locked_out_by is None
     assert not case.refused(200, at=2 * SILENT_S), "it begins again"
 

@@ -128,10 +128,10 @@ def test_an_owner_that_cannot_be_seen_has_not_got_better(*, other_reaches_it: bo
 
 def test_what_is_known_goes_on_under_other_ids_and_names() -> None:
     opinions, _ = after(SecondOpinions(), AFTER, {HOME: {KEY}})
-    renamed = opinions.renamed({NEXT: "n", HOME: "h"}).of({KEY: 7})
+    renamed = opinions.renamed({NEXT: "n", HOME: "h"}).of({KEY: 7}, ())
     assert (renamed.trials[7].scraper, dict(renamed.down)) == ("n", {7: AFTER})
     assert opinions.renamed({HOME: "h"}).trials == {}, "who tried it is no scraper any more"
-    assert opinions.of({}).trials == {}
+    assert opinions.of({}, ()).trials == {}
     assert renamed.and_those_of(opinions).trials == {7: renamed.trials[7], KEY: opinions.trials[KEY]}
 
 

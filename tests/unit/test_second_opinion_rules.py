@@ -124,7 +124,7 @@ def test_the_pause_of_a_target_that_nobody_reaches_doubles_up_to_four_hours() ->
 def test_pauses_of_targets_and_scrapers_go_on_under_other_ids_and_names() -> None:
     sick = Sick(900.0, SICK_S, 4, 4, 4, 4)
     known = SecondOpinions(again_at={1: (7.0, 8.0), 2: (9.0, 9.0)}, scrapers={"a": sick, "b": sick}, beyond=2)
-    assert known.of({1: 11}).again_at == {11: (7.0, 8.0)}
+    assert known.of({1: 11}, ()).again_at == {11: (7.0, 8.0)}
     assert known.renamed({"a": "z"}).scrapers == {"z": sick}
     both = known.and_those_of(SecondOpinions({5: 1}, {6: Trial("a", 1.0)}, {2: (1.0, 1.0), 3: (4.0, 4.0)}, {"c": sick}, 3))
     assert both == SecondOpinions(

@@ -11,12 +11,24 @@ from pathlib import Path
 
 import pytest
 
+from promring.agent.fence import ALONE_S, Fence
 from promring.core.pool import pool_of
 from promring.core.standing import History, Rules, Standing, State
+from promring.core.unresponsive import HANGS_S, Unresponsive
+from promring.core.verdicts import Facts
+from promring.delivery import Outcome
+from promring.delivery.receiver import Envelope, Note
 from promring.election.leadership import Leadership
+from promring.fleet.departures import PROOF_S, WAITS_S, Departures
+from promring.fleet.dispatcher import FOUND_AGAIN_S, Dispatcher
+from promring.fleet.refusing import AGAIN_FIRST_S, Refusing
 from promring.fleet.state import Memory
-from promring.model import Reply, Scraper, TargetGroup, Unknown
+from promring.fleet.visitors import PATIENCE_S, Visitors
+from promring.membership.listed import LISTED_STILL_S, Listed
+from promring.membership.listing import Lineup
+from promring.model import NONE_FAILING, Fact, Failing, Generation, Known, Members, Reply, Scraper, TargetGroup, Unknown
 from promring.runtime.pulse import BEAT_S, STILL_S, Pulse
+from promring.telemetry import log
 from tests.judging import Guard
 from tests.unit.test_reconcile import NAMES, TARGETS, A, B, Loop
 
@@ -236,3 +248,201 @@ async def test_nobody_comes_in_because_it_stood_still(tmp_path: Path, clock: Clo
     clock.ahead += 31.0
     await loop.say((A, B, C))
     assert hosts(loop) == "abc"
+
+
+# --- what else a reload goes on with ---------------------------------------------------------------------------------
+
+
+async def test_a_shorter_list_is_believed_although_there_are_reloads(tmp_path: Path, clock: Clock) -> None:
+    """One that is asked each 15 s, and a reload each 4 minutes, as a management of configurations may do."""
+    loop = Loop(tmp_path, guard=guard(shrinks=True))
+    await loop.say((A, B), TARGETS)
+    for turn in range(1, 41):
+        clock.ahead += 15.0
+        short = pool_of((TargetGroup.of(NAMES[:5]),))  # after a reload it is read anew
+        loop.cells["s"].put(Known(short))
+        await loop.reconciler.cycle()
+        if not loop.reasons():
+            assert 20 <= turn <= 22, f"believed after {turn * 15} s instead of 300"
+            return
+        if turn % 16 == 0:
+            before = loop
+            loop = await again(tmp_path / f"r{turn}", before, guard(shrinks=True), restarted=False)
+            loop.facts.go_on_from(before.facts, {})
+            await loop.say((A, B))
+    raise AssertionError("never")
+
+
+async def test_another_list_than_before_a_reload_is_to_be_said_as_often_as_any(tmp_path: Path, clock: Clock) -> None:
+    loop = Loop(tmp_path, guard=guard(shrinks=True))
+    await loop.say((A, B), TARGETS)
+    for _ in range(10):
+        clock.ahead += 28.0
+        await loop.say(targets=SHORT)
+    after = await again(tmp_path / "again", loop, guard(shrinks=True), restarted=False)
+    after.facts.go_on_from(loop.facts, {})
+    clock.ahead += 40.0
+    await after.say((A, B), pool_of((TargetGroup.of(NAMES[:4]),)))
+    assert after.reasons() == ["source_shrank"]
+
+
+def test_who_departs_waits_and_is_dead_no_longer_because_of_a_reload(clock: Clock) -> None:
+    def facts() -> Facts:
+        members: Members = (A, B)
+        known = Known(members)
+        return Facts(Fact(known, 0.0, known, 0.0), {})
+
+    def reloaded(before: Departures) -> Departures:
+        after = Departures(before.remembered, log=log.get())
+        after.go_on_from(before)
+        return after
+
+    departures = Departures((A,), log=log.get())
+    departures.applied(facts(), coming={B.id})
+    clock.ahead += WAITS_S - 1.0
+    departures = reloaded(departures)
+    departures.applied(facts(), coming={B.id})
+    assert [s.draining for s in departures.scrapers] == [False]
+    clock.ahead += 2.0
+    departures.applied(facts(), coming={B.id})
+    assert [s.draining for s in departures.scrapers] == [True]
+    departures.put_probed(A.id, Reply.REFUSES)
+    clock.ahead += PROOF_S - 1.0
+    departures = reloaded(departures)
+    departures.put_probed(A.id, Reply.REFUSES)
+    assert not departures.end({}, (), {})
+    clock.ahead += 2.0
+    departures.put_probed(A.id, Reply.REFUSES)
+    assert [s.id for s in departures.end({}, (), {})] == [A.id]
+
+
+def test_who_is_missing_from_a_list_leaves_after_its_time_although_there_is_a_reload() -> None:
+    before, after = Lineup(60.0), Lineup(60.0)
+    before.heard((A, B), 0.0)
+    before.heard((A,), 1.0)
+    after.heard((A, B), 50.0)  # who lived before
+    after.missed(before)
+    after.heard((A,), 50.0)
+    assert not after.decide(lambda _: True, 60.0)
+    assert after.decide(lambda _: True, 61.0)
+    after.missed(before)
+    assert after.left.keys() == {B.id}
+
+
+def test_who_left_the_catalogue_is_listed_no_longer_because_of_reloads() -> None:
+    now = [0.0]
+    before = Listed((A, B), lambda: now[0])
+    before.heard((A,), ())
+    now[0] = LISTED_STILL_S - 1.0
+    after = Listed(before.members, lambda: now[0])
+    after.go_on_from(before)
+    after.heard((A,), ())
+    assert [s.id for s in after.members] == [A.id, B.id]
+    now[0] += 2.0
+    assert [s.id for s in after.members] == [A.id]
+    after.heard((A, B), ())
+    assert [s.id for s in after.members] == [A.id, B.id], "it is back"
+
+
+def test_who_refuses_connections_does_so_for_as_long_over_a_reload() -> None:
+    before = Unresponsive().after({A.id}, {A.id}, {A.id: 0.0}, {}, 0.0).after({A.id}, {A.id}, {}, {A.id: Reply.HANGS}, 1.0)
+    after = Unresponsive.of(before.answers).after_reload(before)
+    after = after.after({A.id}, {A.id}, {}, {A.id: Reply.HANGS}, 170.0)
+    assert not after.scrapers
+    assert after.after({A.id}, {A.id}, {}, {A.id: Reply.HANGS}, 1.0 + HANGS_S).scrapers
+    still = after.stood_still(100.0)
+    assert not still.after({A.id}, {A.id}, {}, {A.id: Reply.HANGS}, 1.0 + HANGS_S).scrapers
+    assert still.ends_next == after.ends_next + 100.0
+
+
+def test_who_refused_a_service_again_and_again_waits_as_long_over_a_reload(clock: Clock) -> None:
+    pair = "x", A.id
+    before = Refusing()
+    for n in range(6):  # refuses, takes, refuses, ...
+        before.now({pair}, {pair})
+        clock.ahead += 1.0
+        before.now(set(), {pair})
+        clock.ahead += AGAIN_FIRST_S * 2**n
+        before.now(set(), {pair})
+    before.now({pair}, {pair})
+    after, fresh = Refusing([pair]), Refusing([pair])
+    after.go_on_from(before)
+    clock.ahead += 1.0
+    assert after.now(set(), {pair}) == before.now(set(), {pair}) == {pair}
+    assert fresh.now(set(), {pair}) == set(), "else it would have its share at once"
+
+
+async def test_a_reload_does_not_go_above_another_controller_that_lives(tmp_path: Path) -> None:
+    """Two without a lock, by mistake: the other one was started later, and goes on writing."""
+    loop = Loop(tmp_path)
+    await loop.say((A, B), TARGETS)  # receivers took ours
+    loop.sink.refused = [Outcome(A.id, "refused", "it has generation 90.3, refuses 7.1", Generation(90, 3))]
+    await loop.reconciler.cycle()
+    epoch = loop.leadership.epoch
+    assert loop.leadership.locked_out_by == Generation(90, 3), "it waits until that one is silent for 10 s"
+    after = Loop(tmp_path / "again", memory=loop.reconciler.memory, leadership=loop.leadership)
+    after.sink.refused = loop.sink.refused
+    after.reconciler.dispatcher.go_on_from(loop.reconciler.dispatcher, {})
+    await after.say((A, B), TARGETS)
+    assert after.leadership.epoch == epoch
+
+
+def test_who_comes_for_slices_is_not_away_because_the_process_stood_still(clock: Clock) -> None:
+    visitors = Visitors()
+    visitors.serve([A.id, B.id])
+    visitors.saw([B.id], [B.id])
+    for _ in range(3):
+        clock.ahead += 60.0
+        visitors.came(A.id)
+    visitors.saw([B.id], [])
+    clock.ahead += 300.0
+    visitors.stood_still(300.0)
+    assert visitors.away() == {B.id: PATIENCE_S}, "it ran its slice 180 s ago, but for the stand-still"
+    assert visitors.present() == {A.id}
+    visitors.serve([B.id])
+    visitors.saw([B.id], [B.id])
+    visitors.serve([A.id])
+    assert visitors.present() == set(), "who gets no slice any more is forgotten"
+
+
+def test_who_counts_as_failing_without_a_word_does_so_no_longer_because_of_reloads(tmp_path: Path, clock: Clock) -> None:
+    def made(failing: Failing) -> Dispatcher:
+        return Dispatcher({"x": Loop(tmp_path).couriers}, {}, Leadership(), lambda: None, log.get(), failing)
+
+    before = made(Failing.of((), [("x", A.id)]))
+    clock.ahead += FOUND_AGAIN_S - 1.0
+    before._settle()
+    assert before.failing.scrapers == (A.id,)
+    after = made(before.failing)
+    after.go_on_from(before, {})
+    after.stood_still(10.0)
+    clock.ahead += 10.0
+    after._settle()
+    assert after.failing.scrapers == (A.id,)
+    clock.ahead += 2.0
+    after._settle()
+    assert after.failing == NONE_FAILING
+
+
+def test_an_agent_that_stood_still_asks_around_again_before_it_takes_an_older_slice() -> None:
+    now = [1000.0]
+    fence = Fence(lambda: now[0])  # the poller's clock stands still with it
+    have, offer = Note(Generation(9, 5), "aa", 10), Envelope(b"[]\n", "bb", Generation(9, 3), 10)
+    fence.refused(offer.note, have, "older")
+    assert fence.rule()(Path("x"), have, offer), "the leader may show a newer one within 10 s"
+    now[0] += ALONE_S
+    assert not fence.rule()(Path("x"), have, offer)
+
+
+async def test_the_clock_of_a_process_that_stood_still_does_not_count_that() -> None:
+    now = [100.0]
+    pulse = Pulse(clock=lambda: now[0])
+    running = asyncio.create_task(pulse.run())
+    await asyncio.sleep(0)
+    now[0] += 1.0
+    assert pulse.awake() == 101.0
+    now[0] += 300.0
+    assert pulse.awake() == pulse.awake() == 101.0
+    now[0] += 2.0
+    assert pulse.awake() == 103.0
+    running.cancel()

@@ -578,7 +578,7 @@ async def test_a_renamed_service_and_a_scraper_with_another_id_are_served_by_the
         config["shard_services"] = config["shard_services"][:1]
         (tmp_path / "promring.yml").write_text(json.dumps(config))
         assert [one.kind for one in (await r.supervisor.reload()).decisions] == ["service_removed"]
-        await until(lambda: list(r.supervisor.services) == ["renamed"], "it is in force")
+        await until(lambda: list(r.supervisor.services) == ["renamed"] and bool(r.supervisor.left_behind), "it is in force")
         (behind,) = (await r.data("/api/v1/status"))["left_behind"]
         assert (behind["service"], behind["targets"]) == ("files-only", 40)
         assert (await r.get(f"/sd/files-only/{r.nodes[0]}"))[0] == 404

@@ -24,7 +24,7 @@ FROZEN_S = 60.0
 
 
 class Fence:
-    """What an agent remembers of what it refused and saw. ``clock`` in seconds."""
+    """What an agent remembers of what it refused and saw. ``clock`` in seconds, without those in which it asked nobody."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -32,6 +32,7 @@ from promring.runtime import disk
 from promring.runtime.backoff import Bucket, backoff_s
 from promring.runtime.http_client import Response
 from promring.runtime.paths import file_name
+from promring.runtime.pulse import Pulse
 from promring.runtime.redact import PART
 from promring.runtime.threads import in_thread, in_thread_shielded
 from promring.runtime.unforeseen import Lasting, Quiet, Unforeseen, kept_alive
@@ -56,6 +57,7 @@ class Poller:
         self._reloads = Reloads(settings.reload_url, metrics, self._log) if settings.reload_url else None
         self._faults = Unforeseen("agent", self._log)
         self._bucket, self._early = Bucket(RATE_PER_S, BURST), 0
+        self._pulse = Pulse()
 
     @property
     def has_slice(self) -> bool:
@@ -66,6 +68,7 @@ class Poller:
         """For ever."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._poll())
+            group.create_task(self._pulse.run())
             if self._reloads is not None:
                 group.create_task(kept_alive("agent reload", self._reloads.run, self._log))
 
@@ -196,7 +199,7 @@ class Poller:
         return file
 
     def _known(self, key: str) -> SliceFile:
-        self.files[key] = file = SliceFile(self._settings.folder, key)
+        self.files[key] = file = SliceFile(self._settings.folder, key, self._pulse.awake)
         self._metrics.know(file.service, file.fence.frozen)
         return file
 

@@ -96,7 +96,7 @@ class SliceFile:
         self.is_there = stamps[0] is not None
         if stamps != self._stamps or not self.has:
             now = time.time_ns()
-            settled = all(stamp is None or now - stamp[-1] > SETTLED_NS for stamp in stamps)
+            settled = all(stamp is None or abs(now - stamp[-1]) > SETTLED_NS for stamp in stamps)
             self._stamps = stamps if settled else None
             try:
                 self._read()

@@ -69,7 +69,7 @@ class Asker:
         self.hidden: dict[str, Mapping[str, Seen | AuditError]] = {}
         """What those showed, by name and service, though it counts for another name."""
         self._dropped_at: dict[tuple[str, str], float] = {}
-        self._clocks = Clocks(log)
+        self.clocks = Clocks(log)
 
     async def ask_all(
         self,
@@ -89,7 +89,7 @@ class Asker:
                 timeout_s = self._timeout_s
                 if scraper.id in waiting:
                     timeout_s = min(timeout_s, AWAITED_S)
-                question = Question(session, scraper, timeout_s, bytes_max, decoding, self._api, self._clocks)
+                question = Question(session, scraper, timeout_s, bytes_max, decoding, self._api, self.clocks)
                 await self._ask(question, expected)
 
         asked = list(asked)
@@ -241,7 +241,7 @@ class Asker:
         self.silent &= self._failed.keys()
         self._long &= set(live)
         self._lasting.keep(set(live))
-        self._clocks.keep(frozenset(live))
+        self.clocks.keep(frozenset(live))
 
     def note_answering(self, asked: Collection[str], began: float) -> None:
         """``asked``: scrapers, at ``began`` (monotonic seconds)."""

@@ -70,13 +70,21 @@ class Audit:
         self._receive, self._look_at, self._births, self._nameless = receive, look_at, births, nameless
         self._faults = Unforeseen("audit", log)
         self._asker = Asker(api, (settings or AuditKeys()).timeout, self._faults, log)
+        self._judged_at = -math.inf
         self._expected: Expected | None = None
         self._awaited_since: float | None = None
+
+    def go_on_from(self, before: Audit) -> None:
+        """Of the fleet before a reload, whose scrapers have the same names: looks that judge are apart, and a clock that was
+        put back is known.
+        """
+        self._judged_at = before._judged_at
+        self._asker.clocks = before._asker.clocks
 
     async def run(self) -> None:
         """For ever."""
         interval = self._interval_s
-        full_at, judged_at = time.monotonic(), -math.inf
+        full_at = time.monotonic()
         async with new_session(connections_max=AT_ONCE) as session:
             while True:
                 self._soon.clear()
@@ -85,8 +93,8 @@ class Audit:
                     full = interval is not None and time.monotonic() >= full_at
                     if full and interval is not None:
                         full_at = time.monotonic() + interval * random.uniform(1 - JITTER, 1 + JITTER)
-                    judges = full and time.monotonic() - judged_at >= (interval or 0.0) * (1 - 2 * JITTER)
-                    judged_at = time.monotonic() if judges else judged_at
+                    judges = full and time.monotonic() - self._judged_at >= (interval or 0.0) * (1 - 2 * JITTER)
+                    self._judged_at = time.monotonic() if judges else self._judged_at
                     try:
                         await self._look(session, placement, full=full, judges=judges)
                     except Exception as error:  # the supervisor of this loop: a look that fails proves nothing

@@ -35,6 +35,10 @@ class Catalogue:
         self._alive: frozenset[str] = frozenset()
         self._probed: dict[str, bool] = {}
 
+    def lived(self, scrapers: Members) -> None:
+        """Before the first answer: these did, when this process or the one before it heard of them last."""
+        self._alive = frozenset(s.id for s in scrapers)
+
     def put_probed(self, scraper: str, *, alive: bool) -> bool:
         """Somebody who is ``unsure`` answers a direct probe, or does not. Whether that is news."""
         if self._probed.get(scraper) is alive or scraper not in {s.id for s in self.unsure}:

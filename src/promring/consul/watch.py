@@ -61,7 +61,7 @@ class HealthWatch:
         cautious_wait_s: float = CAUTIOUS_WAIT_S,
     ) -> None:
         self._client = client
-        self._service = service
+        self.service = service
         self._log = log
         self._cautious_wait_s = cautious_wait_s
         self.catalogue = catalogue
@@ -75,11 +75,11 @@ class HealthWatch:
         self._said_back_at = float("-inf")
         self._publish: Callable[[Answer[Members]], None] = lambda _: None
         self.answered_at = time.monotonic()
-        """When Consul last gave an answer; at first, when we began to ask."""
+        """When Consul last gave an answer; at first, when this object, or the one before a reload, was made."""
 
     async def run(self, publish: Callable[[Answer[Members]], None]) -> None:
         """For ever: read, compare, hand on."""
-        self._publish, self.answered_at = publish, time.monotonic()
+        self._publish = publish
         index, failures = None, 0
         full_read_at = cautious_until = 0.0
         while True:
@@ -115,7 +115,7 @@ class HealthWatch:
             return
         self._hurried = self._hurried + 1 if found <= asked and took_s < HURRIED_S else 0
         if self._hurried == HURRIED_MOST:
-            self._log.warning("consul_does_not_wait", srv_name=self._service, pause_s=PAUSE_S)
+            self._log.warning("consul_does_not_wait", srv_name=self.service, pause_s=PAUSE_S)
         if self._hurried >= HURRIED_MOST:
             await asyncio.sleep(PAUSE_S)
 
@@ -127,16 +127,16 @@ class HealthWatch:
 
     async def _read(self, index: int | None, wait_s: float) -> Instances:
         """Raises ``ConsulError`` when the answer is none, or lacks what the token may not see."""
-        found = await self._client.instances(self._service, index=index, wait_s=wait_s)
+        found = await self._client.instances(self.service, index=index, wait_s=wait_s)
         if not found.filtered and not found.entries and not found.broken:
             named = await self._client.services()
             if not named:
-                raise ConsulError(f"{HIDDEN} {READ_RULES.format(service=self._service)}")
-            if self._service in named:  # registered a moment ago; or, before 1.11, on nodes that are hidden from us
-                found = await self._client.instances(self._service)
+                raise ConsulError(f"{HIDDEN} {READ_RULES.format(service=self.service)}")
+            if self.service in named:  # registered a moment ago; or, before 1.11, on nodes that are hidden from us
+                found = await self._client.instances(self.service)
                 found = replace(found, filtered=not found.entries and not found.broken)
         if found.filtered:
-            raise ConsulError(f"{self._client.where}: {FILTERED.format(service=self._service)}")
+            raise ConsulError(f"{self._client.where}: {FILTERED.format(service=self.service)}")
         if self.catalogue.own_node is None:
             self.catalogue.own_node = await self._node_of_agent()
         return found
@@ -161,15 +161,15 @@ class HealthWatch:
         """Once a minute: servers that know different indexes take turns."""
         if (now := time.monotonic()) - self._said_back_at >= SAID_AGAIN_S:
             self._said_back_at = now
-            self._log.warning("consul_index_went_back", srv_name=self._service, old=old, new=new)
+            self._log.warning("consul_index_went_back", srv_name=self.service, old=old, new=new)
 
     def _say_refused(self, refused: dict[str, str]) -> None:
         """Once while it lasts, not at each read; and not all of a thousand."""
         new = {name: why for name, why in refused.items() if self._refused.get(name) != why}
         for name, why in list(new.items())[:SAID_MOST]:
-            self._log.error("consul_instance_refused", srv_name=self._service, id=name, why=why)
+            self._log.error("consul_instance_refused", srv_name=self.service, id=name, why=why)
         if len(new) > SAID_MOST:
-            self._log.error("consul_instance_refused", srv_name=self._service, more=len(new) - SAID_MOST)
+            self._log.error("consul_instance_refused", srv_name=self.service, more=len(new) - SAID_MOST)
         self._refused = refused
 
     def _hand_on(self, answer: Answer[Members]) -> None:

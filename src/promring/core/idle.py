@@ -161,6 +161,11 @@ class IdleJobs:
             {(service, scrapers[name]): one for (service, name), one in self.idle.items() if name in scrapers},
         )
 
+    def of(self, services: Collection[str]) -> IdleJobs:
+        """Of these services alone."""
+        since = {pair: at for pair, at in self.since.items() if pair[0] in services}
+        return IdleJobs(since, {pair: one for pair, one in self.idle.items() if pair[0] in services})
+
     def and_those_of(self, other: IdleJobs) -> IdleJobs:
         return IdleJobs({**other.since, **self.since}, {**other.idle, **self.idle})
 

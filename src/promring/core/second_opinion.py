@@ -97,14 +97,16 @@ class SecondOpinions:
         """Who gets nothing now, and who nothing more of a service."""
         return Failing.of(self.sick(now), idle=self.jobs.idle)
 
-    def of(self, ids: Mapping[int, int]) -> SecondOpinions:
-        """What is known of these targets, by their ids before, with the ids that they have now; and of all scrapers."""
+    def of(self, ids: Mapping[int, int], services: Collection[str]) -> SecondOpinions:
+        """What is known of these targets, by their ids before, with the ids that they have now; of these services; and of
+        all scrapers.
+        """
         return replace(
             self,
             down={ids[key]: looks for key, looks in self.down.items() if key in ids},
             trials={ids[key]: trial for key, trial in self.trials.items() if key in ids},
             again_at={ids[key]: pause for key, pause in self.again_at.items() if key in ids},
-            jobs=IdleJobs(),
+            jobs=self.jobs.of(services),
         )
 
     def renamed(self, scrapers: Mapping[str, str]) -> SecondOpinions:

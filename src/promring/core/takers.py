@@ -15,7 +15,7 @@ restart changes no slice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -28,6 +28,8 @@ from promring.model import Keys, Owners, TargetPool
 
 NOBODY, AGREED = -1, -2
 PROOF = 3
+GONE, GONE_SHARE, GONE_LEAST = "", 2, 100
+"""No scraper's name."""
 
 
 class Takers:
@@ -55,6 +57,7 @@ class Takers:
         for dropped in dropping.values():
             times[rows_of(pool, dropped)] += 1
         last[times > 1] = AGREED
+        last = self._without_gone(last, seen)
         self._last = last[:-1]
         found = {}
         for name, one in seen.items():
@@ -63,6 +66,16 @@ class Takers:
             news = len(denied) or len(untold) or len(one.denied) or len(one.untold)
             found[name] = replace(one, denied=denied, untold=untold) if news else one
         return found
+
+    def _without_gone(self, last: Owners, seen: Collection[str]) -> Owners:
+        """``last``, with one number for all scrapers that are gone, where there are many."""
+        if len(self._numbers) <= GONE_SHARE * len(seen) + GONE_LEAST:
+            return last
+        before, self._numbers = self._numbers, {name: i for i, name in enumerate((GONE, *seen))}
+        now = np.zeros(len(before), dtype=np.int32)
+        for name, number in before.items():
+            now[number] = self._numbers.get(name, 0)
+        return np.where(last >= 0, now[np.maximum(last, 0)], last)
 
     @staticmethod
     def _told(dropping: Keys, last: Owners, number: int) -> tuple[Keys, Keys]:

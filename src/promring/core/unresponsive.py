@@ -55,6 +55,12 @@ class Unresponsive:
     def of(cls, before: Answers) -> Unresponsive:
         return cls(frozenset({*before.heard, *before.unresponsive}), scrapers=dict.fromkeys(before.unresponsive))
 
+    def after_reload(self, before: Unresponsive) -> Unresponsive:
+        """With what was known ``before`` it of those that are still known."""
+        since = {name: at for name, at in before.since.items() if name in self.heard}
+        known = {name: reply for name, reply in before.scrapers.items() if name in self.scrapers}
+        return replace(self, since=since, scrapers={**self.scrapers, **known}, ends_next=before.ends_next)
+
     def stood_still(self, seconds: float) -> Unresponsive:
         """So long nobody was asked."""
         since = {name: at + seconds for name, at in self.since.items()}

@@ -136,9 +136,8 @@ class HttpSdDelivery:
         self.askers.keep(served)
         self._delivered.set()
         self._delivered = asyncio.Event()
-        for name in written:
-            if waiting := self._waiting.pop(name, None):
-                waiting.set()
+        for name in [name for name in self._waiting if name in written or name not in served]:
+            self._waiting.pop(name).set()
         self._unrung |= written
         self._rings_new |= not written.keys() <= before.keys()
         if not self._held:

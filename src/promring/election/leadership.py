@@ -20,12 +20,10 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
+from promring.election.rivals import SILENT_MOST_S, SILENT_S, Rivals
 from promring.model import EPOCH_FOLLOWED_MOST, Failing, Fingerprint, Generation, Members, Release
 
 STEP = 2
-SILENT_S = 10.0
-"""Without a lock: who wrote what locks us out and has written nothing for so long is gone, at the first time."""
-SILENT_MOST_S = 3600.0
 EPOCH_OF_AGENTS_MOST = 10**10
 """No epoch that an agent says is heeded from here on: whoever reaches the API may say one. Most are seconds since 1970."""
 HEARD_S = 60.0
@@ -84,14 +82,14 @@ class Leadership:
     """A right that this controller has lost and will need for the lock, in words; empty: none that is known."""
     outranked_by: int = 0
     """The highest epoch above ours that a receiver was seen to have."""
-    taken_over_at: float = field(default=float("-inf"), init=False)
-    """When this controller, without a lock, last went above another one, on ``clock``."""
+    rivals: Rivals = field(default_factory=Rivals, init=False)
+    """Without a lock: other controllers without one, on ``clock``."""
     lease_ends_at: float = field(default=0.0, init=False)
     led_since: float = field(default=0.0, init=False)
-    """Since when we lead with this epoch, or led last, on ``clock``."""
-    _patience_s: float = field(default=SILENT_S, init=False)
-    _above: dict[str, tuple[Generation, float]] = field(default_factory=dict, init=False)
-    """Without a lock, by shard service: the newest generation that refuses us, and since when it is that one."""
+    """Since when we lead, or led last, without another one in between, on ``clock``."""
+    _another_led: bool = field(default=True, init=False)
+    """Whether another one led since we did, or may have."""
+    _released_heard: bool = field(default=False, init=False)
     _agents_have: tuple[Generation, float, float] | None = field(default=None, init=False)
     """The newest generation because of which an agent refuses us, since when it is that one, and when that was last said."""
     _agents_patience_s: float = field(default=SILENT_S, init=False)
@@ -113,12 +111,14 @@ class Leadership:
         news = (leader, epoch) != (self.leader, self.epoch) or not self.leads()
         self.leader, self.epoch, self.lease_ends_at = leader, epoch, lease_ends_at
         if news:
-            self.led_since = self.clock()
+            self.led_since = self.clock() if self._another_led else self.led_since
+            self._another_led = False
             self.changed()
 
     def follow(self, leader: str, epoch: int) -> None:
         """Somebody else leads with ``epoch``; an empty name: nobody does."""
         self.heard_at = self.clock()
+        self._another_led |= bool(leader)
         news = leader != self.leader or self.lease_ends_at > 0
         self.leader, self.lease_ends_at = leader, 0.0
         self.followed = epoch or self.followed
@@ -157,11 +157,14 @@ class Leadership:
             self._news.set()
 
     def share_released(self, released: Mapping[str, tuple[Release, ...]]) -> None:
-        """What a person released, according to whoever leads."""
+        """What a person released, according to whoever leads. What stands in the first note that we read may be from long
+        ago.
+        """
+        first, self._released_heard = not self._released_heard, True
         if released == self.released:
             return
         for service, let_go in released.items():
-            if let_go != self.released.get(service):
+            if not first and let_go != self.released.get(service):
                 self._released_at[service] = self.clock()
         before = self.released
         self.released = {s: before[s] if before.get(s) == let_go else let_go for s, let_go in released.items()}
@@ -215,7 +218,8 @@ class Leadership:
         of all fleets together are told to nobody, since a note has little room: then each controller goes by what it
         knows itself.
         """
-        told = {name: some for name, some in self.down.items() if name != fleet}
+        here = self.fleets or self.down.keys()  # as in ``placed_without``
+        told = {name: some for name, some in self.down.items() if name != fleet and name in here}
         wait = {name: some for name, some in self.waiting.items() if name in told}
         if len(down) + sum(map(len, told.values())) <= DOWN_MOST:
             told[fleet] = down
@@ -258,7 +262,8 @@ class Leadership:
         """
         now = self.clock()
         self._placed_at[fleet] = now
-        there = [name for name in self.loads if now - self._placed_at.get(name, self.led_since) < LOADS_KEPT_S]
+        placed_at = {name: max(self._placed_at.get(name, 0.0), self.led_since) for name in self.loads}
+        there = [name for name, at in placed_at.items() if now - at < LOADS_KEPT_S]
         told = {name: self.loads[name] for name in there if name != fleet}
         if len(loads) + sum(map(len, told.values())) <= LOADS_BYTES_MOST:
             told[fleet] = loads
@@ -280,7 +285,11 @@ class Leadership:
             return False
         self.outranked_by = max(self.outranked_by, newest.epoch)
         self._news.set()
-        return self.alone and self._take_over(service, newest)
+        if not self.alone or not self.rivals.is_gone(service, newest, self.clock()):
+            return False
+        self.outranked_by = 0
+        self._climb_above(newest)
+        return True
 
     def agent_has(self, newest: Generation) -> bool:
         """An agent refuses what we serve, since it has ``newest``. True when we go above that: it was the newest that agents
@@ -304,35 +313,14 @@ class Leadership:
             self._news.set()
         return True
 
-    def heard_of_nobody(self, service: str) -> None:
-        """No receiver of ``service`` refuses us."""
-        self._above.pop(service, None)
-
     @property
     def locked_out_by(self) -> Generation | None:
         """What our receivers have of another controller without a lock; None: they take what we give them."""
-        return max((newest for newest, _ in self._above.values()), default=None)
+        return self.rivals.newest
 
     def takes_over_in(self, service: str) -> float | None:
         """Seconds until we may go above who locks us out of ``service``; None: nobody does."""
-        if service not in self._above:
-            return None
-        return max(0.0, self._above[service][1] + self._patience_s - self.clock())
-
-    def _take_over(self, service: str, newest: Generation) -> bool:
-        now = self.clock()
-        known, since = self._above.get(service, (None, now))
-        if newest != known:
-            self._above[service] = newest, now
-            return False
-        if now - since < self._patience_s:
-            return False
-        again = now - self.taken_over_at < 2 * SILENT_MOST_S
-        self._patience_s = min(SILENT_MOST_S, 2 * self._patience_s) if again else 2 * SILENT_S
-        self.taken_over_at, self.outranked_by = now, 0
-        self._above.clear()
-        self._climb_above(newest)
-        return True
+        return self.rivals.gone_in(service, self.clock())
 
     def _climb_above(self, newest: Generation) -> None:
         self.epoch = newest.epoch + STEP

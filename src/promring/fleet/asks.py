@@ -10,7 +10,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 OFTEN = 2
-KEPT_MOST = 200_000
+LOOKED_APART_S = 60.0
+KEPT_MOST, FORGOTTEN_S = 200_000, 3600.0
+"""So many are remembered; of more those are forgotten that have not asked for so long."""
 
 
 @dataclass(slots=True)
@@ -29,16 +31,25 @@ class Asks:
     clock: Callable[[], float] = lambda: time.monotonic()  # noqa: PLW0108 - the clock of the moment of the call
     services: Collection[str] = ()
     _asked: dict[tuple[str, str], _Asked] = field(default_factory=dict)
+    _look_again_at: float = float("-inf")
 
     def note(self, service: str, scraper: str) -> None:
         """``scraper`` has asked for its slice of ``service``, by the name that it used."""
         if (one := self._asked.get((service, scraper))) is None:
-            if len(self._asked) >= KEPT_MOST:
+            if len(self._asked) >= KEPT_MOST and not self._forget_old():
                 return  # anybody may ask for any name
             one = self._asked[service, scraper] = _Asked()
         one.times, one.at = one.times + 1, self.clock()
         if one.times == OFTEN:
             self.changed()
+
+    def _forget_old(self) -> bool:
+        """Whether there is room then."""
+        now = self.clock()
+        if now >= self._look_again_at:
+            self._asked = {pair: one for pair, one in self._asked.items() if now - one.at < FORGOTTEN_S}
+            self._look_again_at = now + LOOKED_APART_S
+        return len(self._asked) < KEPT_MOST
 
     def uses(self, service: str, scraper: str) -> bool:
         """Whether it has asked more than by chance."""

@@ -85,7 +85,8 @@ class ServiceDeliveries:
         """What was given the last time, when every sink that it is pushed to has it; None: some may not."""
         self._failures = 0
         self._locked_out = False
-        self._answered = False
+        self.answered = False
+        """Whether some receiver ever said what it has, also before a reload."""
         for delivery in deliveries:
             if isinstance(delivery, Visited):
                 delivery.taken = self.receipts.came
@@ -133,7 +134,7 @@ class ServiceDeliveries:
         say_failed(self._log, self.outcomes.values(), failed)
         self._count(results)
         self._heed([newer for o in failed if (newer := o.fenced_by) is not None])
-        self._answered |= any(o.outcome in ("written", "same", "refused") for outcomes in results for o in outcomes)
+        self.answered |= any(o.outcome in ("written", "same", "refused") for outcomes in results for o in outcomes)
         self.outcomes = dict(zip(named, results, strict=True))
         self._failures = self._failures + 1 if failed else 0
         done = not failed and not any(o.outcome == "waiting" for o in pushed)
@@ -204,12 +205,12 @@ class ServiceDeliveries:
     def _heed(self, newer: Sequence[Generation]) -> None:
         """Receivers keep what they have because it is ``newer``."""
         if not newer:
-            self._leadership.heard_of_nobody(self._service)
+            self._leadership.rivals.forget(self._service)
             self._locked_out = False
             return
         newest, term = max(newer), self._leadership
         ours = term.epoch
-        if term.outranked(self._service, newest, first=not self._answered):
+        if term.outranked(self._service, newest, first=not self.answered):
             self._metrics.takeovers.inc()
             self._log.error("controller_took_over", receivers_had=str(newest), ours=ours, goes_on_as=term.epoch, note=NOTE)
         elif term.locked_out_by is not None and not self._locked_out:

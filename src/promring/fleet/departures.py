@@ -104,6 +104,13 @@ class Departures:
             self._dead.add(scraper)
             self._ring()
 
+    def go_on_from(self, before: Departures) -> None:
+        """Of the fleet before a reload."""
+        there = {s.id for s in self.scrapers}
+        self._dead = before._dead & there
+        for mine, known in ((self._since, before._since), (self._down, before._down), (self._emptied, before._emptied)):
+            mine.update({name: at for name, at in known.items() if name in there})
+
     def stood_still(self, seconds: float) -> None:
         """So long nobody was asked, and nobody could come in."""
         for times in (self._since, self._down, self._emptied):

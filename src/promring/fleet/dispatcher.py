@@ -49,10 +49,11 @@ class Dispatcher:
         """``scrapers``: they are ``cut_off``."""
         self.tried: frozenset[tuple[str, str]] = frozenset()
         """Services and scrapers of which a delivery has said whether it was taken."""
-        self._unheard = {*before.refusing, *((service, name) for service in couriers for name in before.scrapers)}
+        unheard = {*before.refusing, *((service, name) for service in couriers for name in before.scrapers)}
+        self._unheard = dict.fromkeys(unheard, time.monotonic() + FOUND_AGAIN_S)
+        """Until when each counts as failing without a word of it, monotonic seconds."""
         self._heard: list[tuple[set[str], dict[str, int]]] = []
         """By service: who was reached the last time, and who was not."""
-        self._unheard_until = time.monotonic() + FOUND_AGAIN_S
 
     async def withdraw(self, services: Collection[str]) -> None:
         """Serve no slice of these services: scrapers may have a newer one from another controller."""
@@ -104,14 +105,19 @@ class Dispatcher:
             return
         undelivered = {(name, one): times for name, c in self.couriers.items() for one, times in c.undelivered.items()}
         taken = {(name, scraper) for name, couriers in self.couriers.items() for scraper in couriers.reached}
-        self._unheard -= taken
-        if time.monotonic() >= self._unheard_until:
-            self._unheard &= undelivered.keys()
-        failing = {pair for pair, times in undelivered.items() if times >= UNDELIVERABLE_AFTER} | self._unheard
+        now = time.monotonic()
+        self._unheard = {
+            pair: until
+            for pair, until in self._unheard.items()
+            if pair not in taken and (now < until or pair in undelivered)
+        }
+        failing = {pair for pair, times in undelivered.items() if times >= UNDELIVERABLE_AFTER} | self._unheard.keys()
         reached, known = {scraper for _, scraper in taken}, self.failing
         cut_off = {scraper for _, scraper in failing if scraper not in reached}
         self.tried = frozenset(taken | undelivered.keys())
-        refusing = self._refusals.now({pair for pair in failing if pair[1] not in cut_off}, self.tried | self._unheard)
+        refusing = self._refusals.now(
+            {pair for pair in failing if pair[1] not in cut_off}, self.tried | self._unheard.keys()
+        )
         self.failing = Failing.of(cut_off, refusing)
         self._say_refusing(known.refusing)
         known_cut_off = set(known.scrapers)
@@ -136,9 +142,17 @@ class Dispatcher:
                 note="it keeps what it has of them, and gets no more",
             )
 
+    def go_on_from(self, before: Dispatcher, was: Mapping[str, str]) -> None:
+        """Of the fleet before a reload. ``was``: the names of services then."""
+        self._unheard |= {pair: until for pair, until in before._unheard.items() if pair in self._unheard}
+        self._refusals.go_on_from(before._refusals)
+        for name, couriers in self.couriers.items():
+            if (known := before.couriers.get(was.get(name, name))) is not None:
+                couriers.answered = known.answered
+
     def stood_still(self, seconds: float) -> None:
         """So long nobody could come for a slice."""
-        self._unheard_until += seconds
+        self._unheard = {pair: until + seconds for pair, until in self._unheard.items()}
         for couriers in self.couriers.values():
             couriers.visitors.stood_still(seconds)
 

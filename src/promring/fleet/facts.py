@@ -106,6 +106,14 @@ class Cell(Generic[T]):
             return self._same(one.value, other.value) or one == other
         return isinstance(one, Empty) and isinstance(other, Empty)
 
+    def go_on_from(self, before: Cell[T]) -> None:
+        """Of the fleet before a reload: what was said often then need not be said as often again. The time until it is
+        said again is left out.
+        """
+        fresh, repeats, since = before.fact.fresh, before.fact.repeats, before.fact.since
+        self.fact = replace(self.fact, fresh=fresh, repeats=repeats, since=since)
+        self._heard_at, self._counted_at, self._paused = before._heard_at, before._counted_at, True
+
     def stood_still(self, seconds: float) -> None:
         """So long nobody looked: what was said before is to be said as much longer."""
         self._heard_at += seconds
@@ -221,6 +229,14 @@ class FactBoard:
         if scraper in {s.id for s in self.suspects} and self.probed.get(scraper) is not reply:
             self.probed = {**self.probed, scraper: reply}
             self.ring()
+
+    def go_on_from(self, before: FactBoard, was: Mapping[str, str]) -> None:
+        """Of the fleet before a reload. ``was``: the names of services then."""
+        for service, board in self.services.items():
+            known = before.services.get(was.get(service, service))
+            for name, cell in board.cells.items():
+                if known is not None and name in known.cells:
+                    cell.go_on_from(known.cells[name])
 
     def stood_still(self, seconds: float) -> None:
         """So long nobody looked. What those did that were asked directly may be another thing now."""

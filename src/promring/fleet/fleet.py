@@ -30,7 +30,7 @@ from promring.fleet.state import Memory, ServiceMemory
 from promring.fleet.store import Store
 from promring.fleet.succession import id_of
 from promring.loads.learner import Learner
-from promring.membership import Membership, Roster, Rostered
+from promring.membership import GoingOn, Membership, Roster, Rostered
 from promring.membership.direct import DirectProbes
 from promring.membership.watching import watch
 from promring.model import Answer, Known, Members, Placement, Slice, Unknown
@@ -203,6 +203,19 @@ class Fleet:
                 name: replace(one, sources_at=times.get(name, one.sources_at)) for name, one in memory.services.items()
             },
         )
+
+    def go_on_from(self, before: Fleet, was: Mapping[str, str]) -> None:
+        """A reload made this fleet in the place of ``before``, which has ended, and calls the scrapers by the same names.
+        ``was``: the names of services then.
+        """
+        loop, known = self.reconciler, before.reconciler
+        self.facts.go_on_from(before.facts, was)
+        loop.dispatcher.go_on_from(known.dispatcher, was)
+        loop.unreachable.go_on_from(known.unreachable)
+        loop.departures.go_on_from(known.departures)
+        self.audit.go_on_from(before.audit)
+        if isinstance(self.membership, GoingOn):
+            self.membership.go_on_from(before.membership)
 
     async def run(self) -> None:
         """Until cancelled."""

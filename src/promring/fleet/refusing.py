@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 AGAIN_FIRST_S, AGAIN_MOST_S = 60.0, 3600.0
 
@@ -36,6 +36,10 @@ class Refusing:
     ) -> None:
         self._clock = clock
         self._known = {pair: _One() for pair in before}
+
+    def go_on_from(self, before: Refusing) -> None:
+        """Of the fleet before a reload: who refuses here, or refused there, waits as long as it would have."""
+        self._known |= {pair: replace(one) for pair, one in before._known.items()}
 
     @property
     def nobody(self) -> bool:

@@ -22,7 +22,6 @@ import numpy as np
 from promring.config.node import Node
 from promring.config.settings import FleetKeys, FleetOfServices, Settings
 from promring.core.claims import NO_CLAIMS, Claims, Departed, together
-from promring.core.idle import IdleJobs
 from promring.core.joined import salt_of, salted
 from promring.core.loads import united
 from promring.core.second_opinion import SecondOpinions
@@ -123,13 +122,14 @@ def _restricted(memory: Memory, fleet: str, services: Mapping[str, str], new_fle
     if len(kept) < len(memory.services) or any(was != now for was, now in salts.values()):
         claims = _claims_of(claims, kept, salts)
         departed = replace(departed, claims=_claims_of(departed.claims, kept, salts))
-        opinions = opinions.of(dict(pair for old, one in kept.items() for pair in _ids_of(opinions, one, *salts[old])))
+        ids = dict(pair for old, one in kept.items() for pair in _ids_of(opinions, one, *salts[old]))
+        opinions = opinions.of(ids, {old for old, new in services.items() if old == new})  # scrapers name their jobs
     return replace(
         memory,
         claims=claims,
         departed=departed,
         loads=None if memory.loads is None else memory.loads.renamed(services),
-        opinions=opinions if all(old == new for old, new in services.items()) else replace(opinions, jobs=IdleJobs()),
+        opinions=opinions,
         undelivered=_undelivered_of(memory.undelivered, services),
         services={
             services[old]: replace(one, slices={n: replace(s, service=services[old]) for n, s in one.slices.items()})

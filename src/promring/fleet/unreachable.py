@@ -56,6 +56,10 @@ class Unreachable:
         self._used = self.opinions.failing(time.monotonic())
         return self._used
 
+    def go_on_from(self, before: Unreachable) -> None:
+        """Of the fleet before a reload."""
+        self.unresponsive = self.unresponsive.after_reload(before.unresponsive)
+
     def stood_still(self, seconds: float) -> None:
         """So long nobody was asked."""
         self.unresponsive = self.unresponsive.stood_still(seconds)

@@ -66,6 +66,7 @@ class Visitors:
         for known in (self.visits, self._ran_at):
             for name in known.keys() - set(names):
                 del known[name]
+        self._runs &= self._served_since.keys()
 
     def stood_still(self, seconds: float) -> None:
         """So long nobody could come."""

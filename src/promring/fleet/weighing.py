@@ -67,6 +67,8 @@ class Weighing:
         self._leadership, self._ring, self._log = leadership, ring, log
         self._clock, self._monotonic = clock, monotonic
         self._newest: LoadBook | None = None
+        self._newest_of = -1
+        """The epoch in which that was learnt: in a later one the leader before us may have learnt more."""
         self._refused: LoadBook | None = None
         """The last book that was tried and was not worth its moves; it is tried again after ``APART_S``."""
         self._refused_at = 0.0
@@ -85,6 +87,7 @@ class Weighing:
         if known.book is not None and not known.book.same_loads(self._newest):
             self._newest = known.book
             self._ring()
+        self._newest_of = self._leadership.epoch
 
     def measured(self, placement: Placement, policy: Policy) -> Measured:
         """By the newest figures where there are some, else by the loads of the plan. While this ``placement`` is measured:
@@ -170,7 +173,7 @@ class Weighing:
 
     @property
     def _is_news(self) -> bool:
-        if self._newest is None or self._newest.same_loads(self._in_force):
+        if self._newest is None or self._newest_of != self._leadership.epoch or self._newest.same_loads(self._in_force):
             return False
         return not self._newest.same_loads(self._refused) or self._monotonic() - self._refused_at >= APART_S
 

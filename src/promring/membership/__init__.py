@@ -65,6 +65,14 @@ class Registering(Protocol):
         """
 
 
+@runtime_checkable
+class GoingOn(Protocol):
+    """A membership that waits for something."""
+
+    def go_on_from(self, before: Membership) -> None:
+        """A reload made this one in the place of ``before``, which has ended: nothing is waited for anew."""
+
+
 class Roster(NamedTuple):
     """``listed``: who is in a list that promring only reads; ``left``: who was taken out of it since the start."""
 

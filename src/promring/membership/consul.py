@@ -30,10 +30,11 @@ from promring.consul.instances import WEIGHT
 from promring.consul.registration import Node as HostPort
 from promring.consul.registration import Registrar, Registration, is_free
 from promring.consul.watch import SILENT_S, HealthWatch
-from promring.membership import DirectCheck, MembershipContext, Observed, Publish, ScraperSettings
+from promring.membership import DirectCheck, Membership, MembershipContext, Observed, Publish, ScraperSettings
 from promring.membership.direct import DirectProbes
 from promring.membership.listed import Listed
 from promring.membership.probing import ProbeKeys, ProbeMembership
+from promring.membership.settling import Settling
 from promring.model import (
     WEIGHT_MOST,
     Answer,
@@ -227,6 +228,7 @@ class ConsulMembership:
         if registration is not None:
             self._registrar = Registrar(client, registration, lambda: _nodes(self._last), self._settle, leads, log)
         configured = [watch.catalogue.scraper_at(node) for node in registration.nodes] if registration else []
+        watch.catalogue.lived(last)
         self._seen = dict.fromkeys(s.id for s in (*configured, *last))
         self._newest: Answer[Members] = Unknown("not asked yet")
         self._known: dict[str, NodeState] = {}
@@ -234,8 +236,7 @@ class ConsulMembership:
         self._last = last
         self._listed = Listed((*configured, *last, *catalogue))
         self._dismissed: Callable[[], Collection[str]] = lambda: ()
-        self._settling: frozenset[HostPort] = frozenset()
-        self._timer: asyncio.TimerHandle | None = None
+        self._settling = Settling(self._settled)
         self._publish: Publish = lambda _: None
 
     def deregister(
@@ -250,6 +251,13 @@ class ConsulMembership:
         self._dismissed = lambda: {s.id for s in (*departing(), *gone())}
         if self._registrar is not None:
             self._registrar.deregister(lambda: _nodes(departing()), lambda: _nodes(gone()), of_others)
+
+    def go_on_from(self, before: Membership) -> None:
+        if not isinstance(before, ConsulMembership) or before._watch.service != self._watch.service:
+            return
+        self._listed.go_on_from(before._listed)
+        self._watch.answered_at = before._watch.answered_at
+        self._settling.go_on_from(before._settling)
 
     async def run(self, publish: Publish) -> None:
         self._publish = publish
@@ -269,7 +277,7 @@ class ConsulMembership:
                     asked = probes.run(lambda: watch.catalogue.unsure, watch.catalogue.unsure_changed, self._put_probed)
                     group.create_task(asked)
         finally:
-            self._end_settling()
+            self._settling.stop()  # a membership after a reload may go on with it
 
     def nodes(self) -> list[NodeState]:
         if isinstance(self._newest, Unknown):  # why is a fact about Consul, and no scraper's fault
@@ -311,11 +319,11 @@ class ConsulMembership:
             self._listed.heard(self._watch.catalogue.listed, self._dismissed())
             if answers_again:  # it may have lost its catalogue, and some are registered again
                 self._settle(_nodes(self._last) - _nodes(self._watch.catalogue.listed))
-            if lost := self._settling - _nodes(answer.value):
+            if lost := self._settling.nodes - _nodes(answer.value):
                 names = ", ".join(join_host_port(*node) for node in sorted(lost))
                 self._publish(Waiting(f"not in Consul any more, waited for {self._settle_s:g} s at most: {names}"))
                 return
-            self._end_settling()
+            self._settling.end()
             self._last = answer.value
         self._publish(answer)
 
@@ -329,21 +337,13 @@ class ConsulMembership:
 
     def _settle(self, forgotten: frozenset[HostPort]) -> None:
         """All of these went at once: wait for all of them, for ``settle_s`` from the first."""
-        if forgotten and not self._settling:
-            self._timer = asyncio.get_running_loop().call_later(self._settle_s, self._settled)
-        self._settling |= forgotten
+        self._settling.wait_for(forgotten, self._settle_s)
 
     def _settled(self) -> None:
         """Whoever is not back by now did die."""
-        self._end_settling()
+        self._settling.end()
         if isinstance(self._newest, Known):
             self._hand_on(self._newest)
-
-    def _end_settling(self) -> None:
-        self._settling = frozenset()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
 
 def _nodes(members: Members) -> frozenset[HostPort]:

@@ -21,6 +21,12 @@ class Listed:
         self._members = {s.id: s for s in members}
         self._gone: dict[str, tuple[Scraper, float]] = {}
 
+    def go_on_from(self, before: Listed) -> None:
+        """Who had left at the time of ``before`` left then."""
+        for name, gone in before._gone.items():
+            if self._members.pop(name, None) is not None:
+                self._gone[name] = gone
+
     def heard(self, members: Members, dismissed: Collection[str]) -> None:
         """The catalogue has these now."""
         now, there = self._clock(), {s.id for s in members}

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from promring.config.scraper_api import PLAIN, ScraperApi
-from promring.membership import MembershipContext, Publish, Roster
+from promring.membership import Membership, MembershipContext, Publish, Roster
 from promring.membership.listed import Listed
 from promring.membership.probing import ProbeKeys, ProbeMembership
 from promring.model import Answer, Empty, Known, Members, NodeState, Scraper, Unknown, Waiting
@@ -77,6 +77,12 @@ class Lineup:
         self.left = {name: s for name, s in self.left.items() if name not in there}
         self.listed = there
 
+    def missed(self, before: Lineup) -> None:
+        """Those that were missing at the time of ``before``, which was there until a moment ago, are missing since then."""
+        for name, missing in before._missing.items():
+            if self.listed.pop(name, None) is not None:
+                self._missing[name] = missing
+
     def decide(self, up: Callable[[str], bool | None], now: float) -> bool:
         """Let go who is missing for long enough, or dead. True when somebody was."""
         dead = [name for name in self._missing if up(name) is False]
@@ -123,6 +129,13 @@ class ListedMembership:
         self._had, self._why, self._lasting = False, "", Lasting()
         self._publish: Publish = lambda _: None
         self.probed = self._probes.probed
+        self._before: Lineup | None = None
+        """That of the membership before a reload, until there is a list."""
+
+    def go_on_from(self, before: Membership) -> None:
+        if isinstance(before, ListedMembership) and before._listing.name == self._listing.name:
+            self._before = before._lineup
+            self._listed.go_on_from(before._listed)
 
     async def run(self, publish: Publish) -> None:
         self._publish = publish
@@ -162,6 +175,8 @@ class ListedMembership:
         if first:
             self._had = True
             self._lineup.heard(self._last, now)
+            if self._before is not None:
+                self._lineup.missed(self._before)
         if first or {s.id: s for s in members} != self._lineup.listed or off != self._off:
             self._off = off
             self._lineup.heard(members, now, off)

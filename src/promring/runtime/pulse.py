@@ -7,6 +7,7 @@ such times asks ``beat`` first: after a stand-still tasks go on in any order.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 
@@ -17,8 +18,11 @@ BEAT_S, STILL_S = 2.0, 5.0
 class Pulse:
     """``stood_still`` is told for how many seconds."""
 
-    def __init__(self, stood_still: Callable[[float], None], clock: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self, stood_still: Callable[[float], None] = lambda _: None, clock: Callable[[], float] | None = None
+    ) -> None:
         self._stood_still, self._clock = stood_still, clock or (lambda: time.monotonic())  # noqa: PLW0108 - of the call
+        self._still_s, self._lock = 0.0, threading.Lock()
         self._at: float | None = None
         """Of the last beat; None: nobody runs it."""
 
@@ -33,8 +37,18 @@ class Pulse:
             self._at = None
 
     def beat(self) -> None:
-        if self._at is None:
-            return
-        before, self._at = self._at, self._clock()
-        if self._at - before > BEAT_S + STILL_S:
-            self._stood_still(self._at - before)
+        """From any thread."""
+        with self._lock:
+            if self._at is None:
+                return
+            before, self._at = self._at, self._clock()
+            seconds = self._at - before
+            if seconds <= BEAT_S + STILL_S:
+                return
+            self._still_s += seconds
+        self._stood_still(seconds)
+
+    def awake(self) -> float:
+        """Monotonic seconds, without those in which the process stood still."""
+        self.beat()
+        return self._clock() - self._still_s

@@ -17,6 +17,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from promring.runtime.threads import ends_within, shared
@@ -30,8 +31,10 @@ else:
 FRESH_S = 10.0
 PATIENCE_S = 0.5
 NAMES_MAX = 10_000
-GONE_SAID_MOST = 20
-"""So many names are said to be gone at a time: a name server that is down takes all of them."""
+GONE_SAID_MOST, GONE_KEPT_S = 20, 600.0
+"""So many names are said to be gone at a time: a name server that is down takes all of them. A name that nobody has looked
+up for so long is forgotten.
+"""
 
 _Found = list[tuple[int, int, str]]
 """Family, protocol, address."""
@@ -47,6 +50,14 @@ def watch_lookups() -> set[str]:
     return names
 
 
+@dataclass(slots=True)
+class _Gone:
+    """``at``: when it was last looked up in vain, monotonic seconds."""
+
+    said: bool
+    at: float
+
+
 class Names:
     """What is known of names, by everybody who shares this object. Used from any event loop. ``look_up`` as
     ``socket.getaddrinfo``.
@@ -57,8 +68,8 @@ class Names:
         self._lock = threading.Lock()
         self._running: dict[tuple[str, int], concurrent.futures.Future[_Found]] = {}
         self._last: dict[tuple[str, int], tuple[float, _Found]] = {}
-        self._gone: dict[str, bool] = {}
-        """The names whose last look-up failed, though they were resolved before; whether that was said."""
+        self._gone: dict[str, _Gone] = {}
+        """The names whose last look-up failed, though they were resolved before."""
 
     def is_gone(self, name: str) -> bool:
         """Whether it can be resolved no more, so that it is asked at its last address."""
@@ -89,16 +100,21 @@ class Names:
             self._say_gone(key, error)
             raise
         self._done(key, found)
-        if self._gone.pop(key[0], False):
+        if (gone := self._gone.pop(key[0], None)) is not None and gone.said:
             log.get().info("name_resolved_again", name=key[0], address=found[0][2] if found else "")
         return found
 
     def _say_gone(self, key: tuple[str, int], error: BaseException) -> None:
-        last = self.last(key)
-        if not last or key[0] in self._gone:
+        last, now = self.last(key), time.monotonic()
+        if not last:
             return
-        said = sum(self._gone.values()) < GONE_SAID_MOST
-        self._gone[key[0]] = said
+        with self._lock:
+            if (known := self._gone.get(key[0])) is not None:
+                known.at = now
+                return
+            self._gone = {name: one for name, one in self._gone.items() if now - one.at < GONE_KEPT_S}
+            said = sum(one.said for one in self._gone.values()) < GONE_SAID_MOST
+            self._gone[key[0]] = _Gone(said, now)
         if said:
             why = getattr(error, "strerror", None) or str(error)
             log.get().warning("name_not_resolved", name=key[0], error=why, note=f"its last address is asked: {last[0][2]}")

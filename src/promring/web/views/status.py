@@ -41,7 +41,7 @@ def events_of(some: Iterable[events.Event]) -> list[Event]:
 
 
 def _controllers(leadership: Leadership) -> Controllers:
-    newer, ago_s = leadership.locked_out_by, leadership.clock() - leadership.taken_over_at
+    newer, ago_s = leadership.locked_out_by, leadership.clock() - leadership.rivals.taken_over_at
     return Controllers(
         lock=not leadership.alone,
         leader=leadership.leader or None,
