@@ -130,7 +130,7 @@ BAD = {
     "nothing": b"",
     "a label that is a number": b'{"status":"success","data":{"activeTargets":[{"discoveredLabels":{"a":1}}]}}',
     "entries that are none": b'{"status":"success","data":{"activeTargets":[1,2]}}',
-    "deep": b'{"status":"success","data":{"activeTargets":[{"x":' + b"[" * 5000 + b"]" * 5000 + b"}]}}",
+    "deep": b'{"status":"success","data":{"activeTargets":[{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}]}}",
     "no UTF-8": b'{"status":"success","data":{"activeTargets":[{"scrapePool":"\xff"}]}}',
 }
 
