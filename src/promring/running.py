@@ -160,6 +160,7 @@ class Running:
         followed = {name: renamed.get(new, new) for name, new in known.items()}
         self.renamed = {n: new for n, new in followed.items() if new in self.services and n not in self.services}
         self._ready |= {new for new, old in before.items() if old in self._ready}
+        self._ready &= self.services.keys()  # one that comes again later is new
         self.left.after_reload(built.left, self.services.keys())
         pairs = [(left[old].settings, self.services[new].settings) for new, old in before.items()]
         self._leadership.rivals.keep_only(self.services.keys())

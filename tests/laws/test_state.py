@@ -72,14 +72,15 @@ def a_memory(old: Memory, generation: Generation, rng: random.Random) -> Memory:
     numbers = np.array([j for _, j in pairs], dtype=np.int32)
     claims = Claims(names, ids, numbers, np.full(len(pairs), -NEVER), until)
     some = sorted(rng.sample(NAMES, 3))
-    standings = {n: Standing(SCRAPERS[n], State.IN, 0.0, rng.choice([5.0, 6.0]), flaps=rng.randrange(3)) for n in some}
+    standings = {n: a_standing(SCRAPERS[n], rng) for n in some}
+    panic, silent = (rng.choice([None, rng.uniform(0, 9)]) for _ in range(2))
     return Memory(
         tuple(SCRAPERS[n] for n in sorted(names)),
         services,
         generation,
         claims if rng.random() < 0.7 else old.claims,
         frozenset(rng.sample(NAMES, rng.randrange(3))),
-        History(standings if rng.random() < 0.5 else dict(old.history.standings)),
+        History(standings if rng.random() < 0.5 else dict(old.history.standings), panic, silent),
         rng.uniform(0, 9),
         rng.choice([(), (SCRAPERS[NAMES[1]],)]),
         frozenset({(s, 9090) for s in some[:2]}),
@@ -87,6 +88,11 @@ def a_memory(old: Memory, generation: Generation, rng: random.Random) -> Memory:
         opinions=an_opinion(rng) if rng.random() < 0.5 else old.opinions,
         undelivered=Failing.of(rng.sample(NAMES, rng.randrange(2)), [("a", n) for n in rng.sample(NAMES, rng.randrange(2))]),
     )
+
+
+def a_standing(scraper: Scraper, rng: random.Random) -> Standing:
+    joined, left, answered = (rng.choice([-NEVER, rng.uniform(0, 9)]) for _ in range(3))
+    return Standing(scraper, rng.choice([*State]), rng.uniform(0, 9), joined, left, rng.randrange(3), answered)
 
 
 def an_opinion(rng: random.Random) -> SecondOpinions:
@@ -103,16 +109,25 @@ def opinion(one: SecondOpinions) -> tuple[object, ...]:
     return trials, {key: pause for key, (_, pause) in one.again_at.items()}, sick
 
 
+def times(memory: Memory) -> list[float]:
+    """Of who comes and goes, from one moment on; NaN: never."""
+    history = memory.history
+    found: list[float | None] = [history.panic_since, history.silent_since]
+    for _, one in sorted(history.standings.items()):
+        found += [one.since, one.joined_at, one.left_at]
+    known = [at for at in found if at is not None and np.isfinite(at)]
+    return [at - known[0] if at is not None and np.isfinite(at) else float("nan") for at in found]
+
+
 def alike(one: Memory, other: Memory) -> bool:
     """But that time stood still between the two."""
-    standings = [
-        {n: (s.scraper, s.planned, s.flaps, np.isfinite(s.joined_at)) for n, s in m.history.standings.items()}
-        for m in (one, other)
-    ]
+    standings = [{n: (s.scraper, s.state, s.flaps) for n, s in m.history.standings.items()} for m in (one, other)]
+    if standings[0] != standings[1] or not np.allclose(times(one), times(other), atol=1e-3, equal_nan=True):
+        return False
     orders = [[(name, list(s.sources)) for name, s in m.services.items()] for m in (one, other)]
     timeless = [replace(m, history=History(), opinions=SecondOpinions()) for m in (one, other)]
     same = timeless[0] == timeless[1] and opinion(one.opinions) == opinion(other.opinions)
-    if not same or standings[0] != standings[1] or orders[0] != orders[1]:
+    if not same or orders[0] != orders[1]:
         return False
     ends = np.isfinite(one.claims.until)
     stood = one.claims.until[ends] - other.claims.until[ends]

@@ -9,7 +9,10 @@ from typing import Any
 
 from promring.consul.client import Client
 from promring.consul.lock import ConsulLockStore
+from promring.core import guard
+from promring.core.admission import Admitted
 from promring.core.second_opinion import SecondOpinions
+from promring.core.standing import History, State
 from promring.core.unresponsive import Unresponsive
 from promring.fleet import moves, unreachable
 from promring.fleet.held_back import HeldBack
@@ -55,6 +58,18 @@ def the_idle_get_targets() -> Places:
     return [(SecondOpinions, "failing", lambda self, now: Failing.of(self.sick(now)))]
 
 
+def a_moment_without_an_answer_ends_a_panic() -> Places:
+    """Who is said to be gone counts as one that never was, once there is no answer."""
+    back = {State.LEAVING: State.IN, State.JOINING: State.OUT}
+
+    def unanswered(history: History, *_: object, **__: object) -> Admitted:
+        return Admitted(
+            History({n: replace(one, state=back.get(one.state, one.state)) for n, one in history.standings.items()})
+        )
+
+    return [(guard, "unanswered", unanswered)]
+
+
 def nobody_is_held_back() -> Places:
     """After a start without a state who shows nothing gets its new list at once."""
     return [(HeldBack, "begin", lambda *_: None)]
@@ -81,6 +96,7 @@ RARE_BUGS: Mapping[str, Callable[[], Places]] = {
         the_idle_get_targets,
         canaries_are_forgotten,
         nobody_is_held_back,
+        a_moment_without_an_answer_ends_a_panic,
         a_check_that_passes_is_life,
     )
 }

@@ -32,6 +32,7 @@ EXAMINED: dict[str, Exam] = {
     "a_list_that_is_known_is_not_asked": list_exams.all_restart_with_the_list_that_they_know,
     "a_list_that_was_overtaken_is_taken": controller_exams.leader_dies_and_only_it_had_read_the_list,
     "a_lease_never_expires": controller_exams.leader_dies,
+    "a_moment_without_an_answer_ends_a_panic": rare.most_are_hidden_for_long,
     "a_refusal_is_not_heard": rare.one_refuses_a_job,
     "a_record_is_lost": drain_exams.all_restart_while_one_is_drained,
     "a_release_is_not_heard": job_exams.what_is_held_is_released,

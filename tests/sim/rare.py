@@ -24,6 +24,10 @@ from tests.sim.wanted import AUDIT_S, OVERLAP_S
 
 FAULT_SHARE, EXAM_SHARE = 0.15, 0.1
 """Of the seeds."""
+DIES_S = 90.0
+"""Until nothing moves any more because somebody died."""
+PANIC_S = 30.0
+"""Longer than a panic holds the plan."""
 REFUSES_S = 45.0
 """Three deliveries fail before what is new goes elsewhere; then it is decided and delivered."""
 FOLLOWS_S = 60.0
@@ -240,6 +244,36 @@ async def state_is_lost_while_some_show_nothing(fleet: Fleet) -> None:
     nothing_missed(fleet, began)
 
 
+async def most_are_hidden_for_long(fleet: Fleet) -> None:
+    """I11: who answers direct probes stays, whoever calls it dead: also over a moment without an answer, a reload or a
+    restart, when so many others have died that no more than half are missing.
+    """
+    membership, rng = fleet.membership, Random(f"hidden for long {fleet.seed}")
+    if membership.probes_alone:
+        return
+    scrapers = list(fleet.world.scrapers.values())
+    hidden = rng.sample(scrapers, len(scrapers) // 2 + 1)
+    for scraper in hidden:
+        scraper.hidden = True
+    fleet.world.consul.look_at_all()
+    await fleet.no_write_in(PANIC_S, "most scrapers live, hidden")
+    for scraper in hidden[: 2 * len(hidden) - len(scrapers)]:
+        scraper.up = False
+    await fleet.let_pass(DIES_S)
+    match rng.choice(("no answer", "reload", "restart")):
+        case "no answer":
+            membership.set_fault("status 500")
+            await fleet.no_write_in(4.0, "nothing is heard of the scrapers")
+            membership.set_fault("")
+        case "reload":
+            await fleet.reload()
+        case _:
+            for controller in fleet.world.controllers.values():
+                await controller.kill()
+                controller.start()
+    await fleet.no_write_in(PANIC_S, "most scrapers still live, hidden")
+
+
 Rare = Callable[[Fleet], Coroutine[Any, Any, None]]
 FAULTS: tuple[Rare, ...] = (right_is_lost, scraper_refuses_a_job)
 EXAMS: tuple[Rare, ...] = (rights_are_lost, leader_loses_a_right, one_refuses_a_job, delivery_changes)
@@ -258,4 +292,5 @@ def drawn_exams(seed: int) -> tuple[Rare, ...]:
     drawn = (*drawn, one_dies_and_counts_as_alive) if Random(f"dead {seed}").random() < EXAM_SHARE else drawn
     drawn = (*drawn, some_leave_too_often_while_one_is_away) if Random(f"away {seed}").random() < EXAM_SHARE else drawn
     drawn = (*drawn, leader_sees_some_come_and_go) if Random(f"come and go {seed}").random() < EXAM_SHARE else drawn
-    return (*drawn, state_is_lost_while_some_show_nothing) if Random(f"lost state {seed}").random() < EXAM_SHARE else drawn
+    drawn = (*drawn, state_is_lost_while_some_show_nothing) if Random(f"lost state {seed}").random() < EXAM_SHARE else drawn
+    return (*drawn, most_are_hidden_for_long) if Random(f"hidden {seed}").random() < EXAM_SHARE else drawn

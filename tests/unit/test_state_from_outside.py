@@ -144,8 +144,11 @@ BAD = {
     "known at NaN": ("members_at", lambda t: float("nan")),
     "known at infinity": ("services.0.1.3.s", lambda t: float("inf")),
     "a clock at infinity": ("clock", lambda t: float("inf")),
-    "flaps below zero": ("standings.0.4", lambda n: -1),
-    "joined NaN ago": ("standings.0.2", lambda t: float("nan")),
+    "flaps below zero": ("standings.0.6", lambda n: -1),
+    "joined NaN ago": ("standings.0.3", lambda t: float("nan")),
+    "a standing that is none": ("standings.0.1", lambda state: "somewhere"),
+    "a panic since infinity": ("panic_since", lambda t: float("inf")),
+    "no answer since NaN": ("silent_since", lambda t: float("nan")),
     "another shape": ("members", lambda m: "all"),
 }
 

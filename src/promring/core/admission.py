@@ -112,15 +112,17 @@ def unanswered(
     return Admitted(
         still,
         lost=lost,
-        vouched=_vouched(lost, probed),
+        vouched=_vouched(lost, probed, still.standings),
         said=missing.said(probed),
         suspects=missing.suspects(lost),
         began_at=missing.began_at,
     )
 
 
-def _vouched(lost: Iterable[str], probed: Mapping[str, Reply]) -> tuple[str, ...]:
-    return tuple(name for name in lost if probed.get(name) is Reply.ANSWERS)
+def _vouched(lost: Iterable[str], probed: Mapping[str, Reply], standings: Mapping[str, Standing]) -> tuple[str, ...]:
+    """Who answers; also who was not asked since a restart or a stand-still, and answered before, after it was lost."""
+    answered = {name for name in lost if standings[name].answered_at >= standings[name].since}
+    return tuple(name for name in lost if probed.get(name, Reply.ANSWERS if name in answered else None) is Reply.ANSWERS)
 
 
 def admit(
@@ -166,7 +168,7 @@ def admit(
         panic=found.panic,
         warming_up=warming_up,
         lost=staying,
-        vouched=_vouched(staying, probed),
+        vouched=_vouched(staying, probed, standings),
         said=found.said,
         suspects=missing.suspects(staying),
         began_at=missing.began_at,

@@ -232,6 +232,7 @@ class FactBoard:
 
     def go_on_from(self, before: FactBoard, was: Mapping[str, str]) -> None:
         """Of the fleet before a reload. ``was``: the names of services then."""
+        self.suspects, self.probed = before.suspects, before.probed
         for service, board in self.services.items():
             known = before.services.get(was.get(service, service))
             for name, cell in board.cells.items():
