@@ -176,3 +176,25 @@ async def test_a_scraper_that_is_not_ready_is_not_alive(tmp_path: Path, consul_p
         replaying.ready = True
         await until(lambda: file.exists() and len(file.read_bytes()) > 3, "it gets its share when it is ready")
         seen("healthy and not ready: no targets, the others have all; ready: it gets its share")
+
+
+@pytest.mark.row(15, did="a controller that is stopped for 25 s in a panic of 15 s")
+async def test_a_controller_that_stood_still_buries_nobody(tmp_path: Path, consul_program: Path, seen: Seen) -> None:
+    guard = GUARD | {"guard": {"panic_hold": "15s"}}
+    async with stage(tmp_path, consul_program, None, scrapers=6, leave_delay="3s", **guard) as s:
+        stopped, before = s.scrapers[2:], slices(s, s.scrapers)
+        changed = len(s.controller.log_lines("node_update_reshard"))
+        for x in stopped:
+            x.signal(signal.SIGSTOP)
+        await until(lambda: any("reason=panic" in line for line in s.controller.log_lines("plan_held")), "a panic", 60)
+        await asyncio.sleep(7.0)  # all were asked, and are silent
+        s.allowed |= {"stood_still", "direct_probe_not_made", "audit_not_made"}
+        s.controller.signal(signal.SIGSTOP)
+        await asyncio.sleep(25.0)
+        s.controller.signal(signal.SIGCONT)
+        await until(lambda: bool(s.controller.log_lines("stood_still")), "it says so", 60)
+        for x in stopped:
+            x.signal(signal.SIGCONT)
+        await until(lambda: any("panic" in line for line in s.controller.log_lines("plan_released")), "they are back", 60)
+        assert (slices(s, s.scrapers), len(s.controller.log_lines("node_update_reshard"))) == (before, changed)
+        seen("zero slices changed")
