@@ -145,7 +145,7 @@ class Supervisor:
 
     def _names_changed(self) -> None:
         """Who waits for a slice asks again, and is known by the new names then."""
-        self.web.sd.close()
+        self.web.sd.renew()
 
     async def web_bound(self) -> None:
         """Wait until the web server listens."""

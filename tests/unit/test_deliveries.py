@@ -121,6 +121,38 @@ async def test_who_comes_for_its_list_has_it_when_it_has_come(clock: Clock) -> N
     assert has_since(given, B.id, 999.0) == NEVER
 
 
+async def test_who_cannot_take_what_it_is_offered_counts_as_not_reached(clock: Clock) -> None:
+    served = HttpSdDelivery()
+    given, rung = couriers(served), list[float]()
+    given.one._changed = lambda: rung.append(clock.now)
+    await deliver(given)
+    for _ in range(2):
+        clock.now += 5.0
+        for one in (A, B):
+            served.asked(one.id, has=True)
+            served.came(one.id)
+    await deliver(given)
+    assert given.one.reached == {A.id, B.id}
+    clock.now += 5.0
+    served.asked(B.id, has=False, why="x: No space left on device", declines=True)
+    assert rung == [clock.now], "the loop is told at once"
+    served.asked(B.id, has=False, why="x: No space left on device", declines=False)
+    await deliver(given, UNDELIVERABLE_AFTER, list(SLICES))
+    assert given.cut_off == {B.id}
+    assert [o.error for o in given.one.outcomes["http_sd"] if o.error] == ["x: No space left on device"]
+    given.see([B.id], {B.id: clock.now - 9.0}, clock.now)
+    await deliver(given)
+    assert not given.cut_off, "who is seen to run it has it"
+    given.see([B.id], {}, clock.now)
+    await deliver(given, UNDELIVERABLE_AFTER)
+    assert given.cut_off == {B.id}
+    served.asked(B.id, has=True)
+    assert rung[1:] == [clock.now]
+    served.came(B.id)
+    await deliver(given)
+    assert not given.cut_off
+
+
 async def only_a_comes(served: HttpSdDelivery, clock: Clock) -> Given:
     """B has not come for so long that it counts as dead."""
     given = couriers(served)

@@ -76,6 +76,21 @@ def test_a_held_plan_is_why_a_drain_does_not_go_on_and_until_when_is_said() -> N
     assert lines == [f"node: draining {ONE}: 15 of 15 targets left; {drain.why}"]
 
 
+def test_a_service_that_is_held_is_why_a_drain_does_not_go_on() -> None:
+    answer = at(15)
+    held = {"reason": "targets_unknown", "detail": "a newer answer is needed", "until": None}
+    answer["services"][0] |= {"held": held}
+    name = answer["services"][0]["name"]
+    assert told(answer, timeout_s=1.5)[0].why == f"{name} is held: a newer answer is needed"
+
+
+def test_a_drain_that_was_refused_waits_for_nothing_and_says_nothing_of_one_that_is_kept() -> None:
+    with FakeController({"/api/v1/status": (200, status(leader=False))}) as fake:
+        lines: list[str] = []
+        wait(Controller(fake.url, "", False), [Drain("node", ONE, result="refused", why="no")], 60.0, lines.append)
+    assert lines == []
+
+
 def test_a_slice_that_is_not_delivered_is_said_with_the_end() -> None:
     answer = at(0)
     answer["fleets"][0]["scrapers"][0]["delivery_error"] = "the disk is full"

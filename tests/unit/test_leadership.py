@@ -174,3 +174,15 @@ def test_what_was_told_of_a_fleet_that_has_another_name_now_is_not_told_on() -> 
     case.term.fleets = frozenset({"main", "others"})
     case.term.placed_without("main", NONE_FAILING)
     assert case.term.failing == {"others": other}
+
+
+def test_who_leads_is_not_known_when_the_lock_was_not_seen_for_long() -> None:
+    case = Case(alone=False)
+    case.term.follow("other", 200)
+    assert case.term.known_leader == "other"
+    case.now += HEARD_OF_LEADER_S
+    assert case.term.known_leader == ""
+    case.term.lead("us", 202, case.now + 5.0)
+    assert case.term.known_leader == "us"
+    case.now += 5.0
+    assert case.term.known_leader == ""

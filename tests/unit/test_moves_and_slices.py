@@ -12,9 +12,14 @@ from hypothesis import strategies as st
 
 from promring.core.difference import compare
 from promring.core.fragment import encode, id_of, listed_part, suffix_of, target
+from promring.core.joined import FleetPool, Part
+from promring.core.placement import Policy, place
 from promring.core.plan import EMPTY_BODY, Rows, Shares, bodies, bodies_of, body_of, rows_of, same_bodies, shares
-from promring.core.pool import pool_of
-from promring.model import SEPARATOR, Placement, Scraper, TargetGroup, TargetPool
+from promring.core.pool import merge, pool_of
+from promring.core.ring import Ring
+from promring.fleet.slicing import InForce, slices_of
+from promring.fleet.state import Memory, ServiceMemory
+from promring.model import SEPARATOR, Generation, Placement, Scraper, Slice, TargetGroup, TargetPool
 
 SCRAPERS = tuple(Scraper(name, name, 0) for name in "abcdef")
 EVERY = [f"t{n}:1" for n in range(9)]
@@ -174,3 +179,13 @@ def test_what_yaml_does_not_allow_is_escaped_and_nothing_else(text: str) -> None
     bad = [one for one in text if one in "\x7f\x85\u2028\ufeff"]
     expected = "".join(f"\\u{ord(one):04x}" if one in bad else one for one in text)
     assert encode({"v": text}) == f'{{"v":"{expected}"}}'.encode()
+
+
+def test_one_that_leaves_gets_no_slice_of_a_service_that_it_never_had() -> None:
+    """A service came from another fleet, and its scrapers with it, to hand it over."""
+    a, leaving = Scraper("a:1", "a", 1), Scraper("z:1", "z", 1, weight=0.0, draining=True)
+    parts = {name: Part(merge([pool_of([TargetGroup.of([f"{name}:1"])])], None, None), 1, 0) for name in ("came", "own")}
+    now = InForce.of(place(FleetPool.of(parts), Ring((a, leaving), 8), Policy(8)))
+    had = {leaving.id: Slice("came", leaving, Generation(1, 1), b"[]\n", 0)}
+    found = slices_of(now, None, Memory(services={"came": ServiceMemory(slices=had)}))
+    assert {name: sorted(slices) for name, slices in found.items()} == {"came": ["a:1", "z:1"], "own": ["a:1"]}

@@ -750,6 +750,7 @@ async def test_what_a_person_released_at_the_leader_is_let_go_by_the_others_when
     following.sink.pulled = True  # as http_sd, which followers serve, too
     first.lead("first", 4, 1e9)
     term.follow("first", 4)
+    term.share_released({})  # the first note that it reads
     short, shorter = (pool_of((TargetGroup.of(NAMES[:n]),)) for n in (3, 2))
     for loop in (leading, following):
         await loop.say((A, B), TARGETS)

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promring.delivery.askers import STILL_S, WHY_MOST, Asker, Askers, header_of, together, why_in
+from promring.delivery.askers import DECLINES_S, STILL_S, WHY_MOST, Asker, Askers, header_of, together, why_in
 from promring.delivery.bundle import CONTENT_TYPE, Listing, mark, opened, unpacked
 from promring.delivery.receiver import parse_generation
 from promring.election.leadership import Leadership
@@ -306,6 +306,19 @@ async def asking_of(r: Running, node: str) -> tuple[float | None, str | None, st
     (found,) = [one for one in fleet["scrapers"] if one["id"] == node]
     trouble = found["trouble"] if found["trouble"].startswith("asks") else ""  # these scrapers answer no audit
     return found["asking"]["untaken_s"], found["asking"]["why"], trouble
+
+
+def test_who_declined_what_it_was_offered_declines_until_it_has_it_or_asks_no_more() -> None:
+    now = 1000.0
+    one = Askers(lambda: now)
+    assert not one.asked("a:1", has=False, why="disk full")
+    assert one.asked("a:1", has=False, why="disk full", declines=True)
+    assert not one.asked("a:1", has=False, why="disk full"), "it is offered again"
+    assert one.declining() == {"a:1": "disk full"}
+    now += DECLINES_S
+    assert one.declining() == {}
+    assert one.asked("a:1", has=True)
+    assert one.declining() == {}
 
 
 def test_who_asks_no_more_lacks_nothing_and_of_strangers_nothing_is_kept() -> None:

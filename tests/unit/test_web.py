@@ -574,6 +574,9 @@ async def test_a_renamed_service_and_a_scraper_with_another_id_are_served_by_the
         for name in ("node", "renamed"):
             assert {node: (await r.get(f"/sd/{name}/{node}"))[2] for node in r.nodes} == before
         assert (await r.data("/api/v1/status"))["renamed"] == {"node": "renamed"}
+        _, headers, _ = await r.get(f"/sd/renamed/{r.nodes[0]}")
+        waited = await r.get(f"/sd/renamed/{r.nodes[0]}?wait=100ms", If_None_Match=headers["etag"])
+        assert waited[0] == 304, "who waits is answered when its time is over, not at once"
         await until(lambda: bool(r.supervisor.services["files-only"].slices), "there is something to leave behind")
         config["shard_services"] = config["shard_services"][:1]
         (tmp_path / "promring.yml").write_text(json.dumps(config))

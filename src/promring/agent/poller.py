@@ -174,7 +174,7 @@ class Poller:
             if (file := self._file_for(listed.service, placed)) is None:
                 continue
             if listed.service not in sent:
-                await self._heard(file, listed)
+                await self._heard(file, listed, controller)
                 continue
             outcomes.add(await self._offered(file, listed, sent[listed.service], controller, answer))
         if "written" in outcomes and self._reloads is not None:
@@ -203,7 +203,7 @@ class Poller:
         self._metrics.know(file.service, file.fence.frozen)
         return file
 
-    async def _heard(self, file: SliceFile, listed: Listed) -> None:
+    async def _heard(self, file: SliceFile, listed: Listed, controller: str) -> None:
         """What is not sent we have, or do not want now, or comes with the next answer."""
         if file.has != listed.sha256:
             return
@@ -215,7 +215,7 @@ class Poller:
             await self._climb(file, offer)
         self._metrics.took(file.service, "same")
         file.fence.saw(offer, file.note)
-        file.accept()
+        file.accept(controller)
 
     async def _climb(self, file: SliceFile, newer: Note) -> None:
         try:
@@ -254,7 +254,7 @@ class Poller:
         self._said.opened(file.path.parent, to_all=file.is_open_to_all)
         self._metrics.took(file.service, outcome := "written" if written else "same")
         file.fence.saw(offer.note, have)
-        file.accept()
+        file.accept(controller)
         if written:
             log.info("slice_written", file=str(file.path), generation=listed.generation, bytes=size)
         return outcome

@@ -86,9 +86,10 @@ class SliceFile:
         """Whatever was refused is not wanted again before that."""
         self._declined_until = self._clock() + for_s
 
-    def accept(self) -> None:
-        """What a controller offers is what it has now."""
-        self._refused, self._declined_until, self.trouble, self._said, self.outranked = [], 0.0, "", {}, None
+    def accept(self, controller: str) -> None:
+        """What this controller offers is what it has now. What another one offers may still be refused, which was said."""
+        self._refused, self._declined_until, self.trouble, self.outranked = [], 0.0, "", None
+        self._said.pop(controller, None)
 
     def look(self) -> None:
         """At the file and its note; in a thread. Never raises."""

@@ -15,7 +15,7 @@ import click
 
 from promring.cli.client import Answered, Controller
 from promring.cli.output import until
-from promring.web.answers.fleets import Fleet
+from promring.web.answers.fleets import Fleet, Service
 from promring.web.answers.parts import Scraper
 from promring.web.answers.plans import Drained
 from promring.web.answers.status import Status
@@ -47,8 +47,8 @@ class Drain:
         before, self._said = self._said, text
         return text if text != before else ""
 
-    def look(self, fleet: Fleet) -> None:
-        """At what the controller says now."""
+    def look(self, fleet: Fleet, services: Sequence[Service]) -> None:
+        """At what the controller says now of the ``fleet``, and of all ``services``."""
         row = next((one for one in fleet.scrapers if one.id == self.scraper), None)
         if row is None:
             self.result, self.why = "gone", "the controller does not know it any more"
@@ -61,7 +61,7 @@ class Drain:
             return
         self.left, self.no_room = row.targets, row.no_room
         self.had = max(self.had, self.left)
-        self.why = _held(fleet) or _undelivered(row)
+        self.why = _held(fleet, services) or _undelivered(row)
         if self.left <= self.no_room:
             self.result, self.why = "no_room", "no room within capacity: they stay with it while it lives"
 
@@ -75,6 +75,8 @@ def wait(
     every_s: float = EVERY_S,
 ) -> None:
     """Until each has a result, or ``timeout_s`` are over: the result is ``timeout`` then. ``tell`` hears what is new."""
+    if all(drain.result for drain in drains):
+        return
     ends, pause = time.monotonic() + timeout_s, every_s
     watch = _Watch(controller, tell)
     while True:
@@ -121,13 +123,16 @@ class _Watch:
             self.tell(f"{self.controller.url} was started again meanwhile")
         self.started_at = data.started_at
         for drain in drains:
-            drain.look(known[drain.fleet])
+            drain.look(known[drain.fleet], data.services)
         return ""
 
 
-def _held(fleet: Fleet) -> str:
-    """Why the drain cannot go on now: the whole plan is held."""
-    return f"the plan is held{until(fleet.held.until)}: {fleet.held.detail}" if fleet.held else ""
+def _held(fleet: Fleet, services: Sequence[Service]) -> str:
+    """Why the drain cannot go on now: the whole plan is held, or that of a service."""
+    if fleet.held:
+        return f"the plan is held{until(fleet.held.until)}: {fleet.held.detail}"
+    held = ((one.name, one.held) for one in services if one.fleet == fleet.name and one.held)
+    return "; ".join(f"{name} is held{until(why.until)}: {why.detail}" for name, why in held)
 
 
 def _undelivered(row: Scraper) -> str:

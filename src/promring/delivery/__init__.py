@@ -11,7 +11,7 @@ and load no settings.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -49,6 +49,11 @@ class Visited(Protocol):
 
     taken: Callable[[str, float], None]
     """Told who has the slice that is served, with all that was decided until then (monotonic seconds)."""
+    declined: Callable[[], None]
+    """Called when somebody declines what it is offered, or does so no more."""
+
+    def declining(self) -> Mapping[str, str]:
+        """By scraper that cannot take what it is offered: why."""
 
 
 @runtime_checkable

@@ -1,7 +1,8 @@
 """Who asks for its slice, and who asks without taking it: since when, and what its agent says about why.
 
 Who asks is believed for what it says of itself: anybody can ask for any name, and only scrapers that are served are kept.
-The text of an agent is shown to people and decides nothing.
+The text of an agent is shown to people and decides nothing. An agent that declines what is served, as it could not write it
+for instance, says so in each question; after ``DECLINES_S`` without a question it is not said any more.
 """
 
 from __future__ import annotations
@@ -17,16 +18,20 @@ from promring.runtime.text import clean
 STILL_S = 180.0
 """Who has not asked for so long is not said to ask without taking."""
 WHY_MOST = 400
+DECLINES_S = 60.0
+WORDS_S = 30.0
+"""So long an agent's words count without another question: it asks around while it lacks something."""
 
 
 class Asker(NamedTuple):
     """``at``: when it last asked; ``untaken_since``: the first time since it last had the slice that was served, None: it
-    had it the last time. Monotonic seconds. ``why``: its agent's words.
+    had it the last time. Monotonic seconds. ``why``: its agent's words; ``declines``: it was offered and not taken.
     """
 
     at: float
     untaken_since: float | None = None
     why: str = ""
+    declines: bool = False
 
 
 class Askers:
@@ -36,11 +41,21 @@ class Askers:
         self._clock = clock
         self._asked: dict[str, Asker] = {}
 
-    def asked(self, scraper: str, *, has: bool, why: str = "") -> None:
-        """``has``: it has the slice that is served."""
+    def asked(self, scraper: str, *, has: bool, why: str = "", declines: bool = False) -> bool:
+        """``has``: it has the slice that is served; ``declines``: it was offered that and did not take it. Whether it is
+        news that it declines, or that it does not any more.
+        """
         now, before = self._clock(), self._asked.get(scraper)
         since = before.untaken_since if before is not None and before.untaken_since is not None else now
-        self._asked[scraper] = Asker(now) if has else Asker(now, since, why)
+        declined = before is not None and before.declines
+        self._asked[scraper] = after = Asker(now) if has else Asker(now, since, why, declines or declined)
+        return after.declines is not declined
+
+    def declining(self) -> dict[str, str]:
+        """By scraper that does not take what it is offered: its agent's words."""
+        now = self._clock()
+        asked = self._asked.items()
+        return {name: one.why for name, one in asked if one.declines and now - one.at < DECLINES_S}
 
     def keep(self, scrapers: Collection[str]) -> None:
         """Those are served, and no others."""
@@ -48,9 +63,9 @@ class Askers:
             del self._asked[gone]
 
     def items(self) -> list[tuple[str, Asker]]:
-        """By scraper. One that asks no more is not said to lack anything."""
-        now = self._clock()
-        return [(name, one if now - one.at < STILL_S else Asker(one.at)) for name, one in self._asked.items()]
+        """By scraper. One that asks no more is not said to lack anything: an agent may have taken its slice elsewhere."""
+        now, asked = self._clock(), self._asked.items()
+        return [(name, one if now - one.at < (WORDS_S if one.why else STILL_S) else Asker(one.at)) for name, one in asked]
 
 
 def together(deliveries: Iterable[Askers]) -> dict[str, Asker]:

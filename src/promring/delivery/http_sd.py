@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import gzip
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -104,6 +104,7 @@ class HttpSdDelivery:
         """When it was last said that all that is served is what shall be, monotonic seconds."""
         self.taken: Callable[[str, float], None] = _ignored
         """Told who has the slice that is served, with all that was decided until then (monotonic seconds)."""
+        self.declined: Callable[[], None] = lambda: None
         self._waiting: dict[str, asyncio.Event] = {}
         """Set when the slice of that scraper is another one."""
         self._delivered = asyncio.Event()
@@ -162,10 +163,15 @@ class HttpSdDelivery:
             for listener in list(self.listeners):
                 listener.rang(rung, new=new)
 
-    def asked(self, scraper: str, *, has: bool, why: str = "") -> None:
-        """``has``: it has the slice that is served now; ``why``: its agent's words of what it has not taken."""
-        if scraper in self._served:
-            self.askers.asked(scraper, has=has, why=why)
+    def asked(self, scraper: str, *, has: bool, why: str = "", declines: bool = False) -> None:
+        """``has``: it has the slice that is served now; ``why``: its agent's words of what it has not taken; ``declines``: that
+        is the slice that is served.
+        """
+        if scraper in self._served and self.askers.asked(scraper, has=has, why=why, declines=declines):
+            self.declined()
+
+    def declining(self) -> Mapping[str, str]:
+        return self.askers.declining()
 
     def came(self, scraper: str) -> None:
         """It has the slice that is served now."""

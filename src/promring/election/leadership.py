@@ -127,6 +127,11 @@ class Leadership:
         if news:
             self.changed()
 
+    @property
+    def known_leader(self) -> str:
+        """Who leads, as far as is known now: empty when the lock was not seen for long."""
+        return self.leader if self.leads() or self.clock() - self.heard_at < HEARD_OF_LEADER_S else ""
+
     def hears(self) -> bool:
         """Whether another controller leads, and what it tells is not from long ago."""
         return bool(self.leader) and not self.leads() and self.clock() - self.heard_at < HEARD_OF_LEADER_S

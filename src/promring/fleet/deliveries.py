@@ -81,6 +81,7 @@ class ServiceDeliveries:
         """What scrapers could come for here, and when; None: they come for nothing."""
         self._empty: frozenset[str] = frozenset()
         """Whose slice has no target."""
+        self._changed = changed
         self._given: _Given | None = None
         """What was given the last time, when every sink that it is pushed to has it; None: some may not."""
         self._failures = 0
@@ -89,7 +90,7 @@ class ServiceDeliveries:
         """Whether some receiver ever said what it has, also before a reload."""
         for delivery in deliveries:
             if isinstance(delivery, Visited):
-                delivery.taken = self.receipts.came
+                delivery.taken, delivery.declined = self.receipts.came, self._declined
             if isinstance(delivery, Background):
                 delivery.when_done(changed)
 
@@ -127,7 +128,7 @@ class ServiceDeliveries:
         there = self.receipts.pushed(pushed, upto)
         present = self.visitors.present()
         results = [
-            [o if o.scraper in present else self._awaited(o.scraper, there) for o in found] if d.pulled else found
+            [self._fetched(o, present, there, declining(d)) for o in found] if d.pulled else found
             for d, found in zip(asked, results, strict=True)
         ]
         failed = [o for outcomes in results for o in outcomes if o.outcome in ("failed", "refused", "unsent")]
@@ -185,6 +186,20 @@ class ServiceDeliveries:
             isinstance(d, Background) if self.receipts.two_ways else not d.pulled for d in self.deliveries
         )
 
+    def _declined(self) -> None:
+        """Somebody cannot take what is served, or can again: that is counted at once."""
+        self._given = None
+        self._changed()
+
+    def _fetched(
+        self, served: Outcome, present: Collection[str], there: Collection[str], declined: Mapping[str, str]
+    ) -> Outcome:
+        """What serving a slice came to. Who is seen to run what it shall has taken it, whatever it says."""
+        name = served.scraper
+        if name in declined and not self.visitors.runs(name):
+            return Outcome(name, "failed", declined[name] or "its agent does not take its slice")
+        return served if name in present else self._awaited(name, there)
+
     def _awaited(self, name: str, pushed: Collection[str]) -> Outcome:
         """What serving a slice came to where its scraper does not come, nor is seen to run it: nothing is delivered before.
         Who was ``pushed`` its slice need not come.
@@ -226,6 +241,11 @@ class ServiceDeliveries:
         before = self.undelivered
         asked = {o.scraper for o in outcomes} - self.reached
         self.undelivered = {name: before.get(name, 0) + (name in failed) for name in asked}
+
+
+def declining(delivery: Delivery) -> Mapping[str, str]:
+    """By scraper that cannot take what this delivery serves: why."""
+    return delivery.declining() if isinstance(delivery, Visited) else {}
 
 
 def _distinct(means: Sequence[str]) -> list[str]:

@@ -213,6 +213,7 @@ class Fleet:
         loop.dispatcher.go_on_from(known.dispatcher, was)
         loop.unreachable.go_on_from(known.unreachable)
         loop.departures.go_on_from(known.departures)
+        loop.moves.takeover.go_on_from(known.moves.takeover)
         self.audit.go_on_from(before.audit)
         if isinstance(self.membership, GoingOn):
             self.membership.go_on_from(before.membership)

@@ -270,7 +270,8 @@ class Reconciler:
         """Those that were taken out of the list and have nothing left, or died, are in the plan no more."""
         ended: set[str] = set()
         if self.departures.scrapers:
-            targets, reached = self.memory.targets(), self.dispatcher.reached_by_all
+            targets = {**dict.fromkeys((s.id for s in self.memory.members), 0), **self.memory.targets()}
+            reached = self.dispatcher.reached_by_all
             ended = {s.id for s in self.departures.end(targets, reached, self._facts.seen)}
         if ended:
             self.judge.forget(ended)

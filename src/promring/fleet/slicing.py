@@ -40,7 +40,9 @@ class InForce:
 
 
 def slices_of(now: InForce, before: InForce | None, memory: Memory) -> Slices:
-    """The slice of every live scraper, ``[]`` for one without targets; the old one where the bytes are the same."""
+    """The slice of every live scraper, ``[]`` for one without targets; the old one where the bytes are the same. One that is
+    leaving gets none of a service that it never had.
+    """
     generation = Generation(memory.generation.epoch, memory.generation.n + 1)
     numbers = {s.id: i for i, s in enumerate(before.placement.scrapers)} if before else {}
     was = np.array([numbers.get(s.id, -1) for s in now.placement.scrapers], dtype=np.intp)
@@ -77,6 +79,8 @@ def _slices(
         had = kept.get(index)
         if had is None:
             had = old.get(scraper.id)
+            if had is None and scraper.draining and not len(now.shares.of(index, service)):
+                continue
             if had is None or not same_place(had.scraper, scraper) or had.body != bodies[index]:
                 had = Slice(service, scraper, generation, bodies[index], len(now.shares.of(index, service)))
                 _ = had.sha256  # made here, in a thread: who serves and shows it asks for it on the event loop

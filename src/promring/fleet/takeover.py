@@ -64,6 +64,11 @@ class TakeOver:
             return now
         return {pair: one.after(self.taken.get(pair, Taken())) for pair, one in {**self.taken, **now}.items()}
 
+    def go_on_from(self, before: TakeOver) -> None:
+        """Of the fleet before a reload: a look that is still to come does not mean that nobody ever looked."""
+        self._holds_back, self._judged = before._holds_back, before._judged
+        self.held_back.until = before.held_back.until
+
     def stood_still(self, seconds: float) -> None:
         """So long nobody looked, and nobody came for a list."""
         self._since = None if self._since is None else self._since + seconds

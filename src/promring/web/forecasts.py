@@ -155,7 +155,9 @@ class Forecasts:
         leadership = self._controller.leadership
         if not leadership.leads():
             raise ApiError(
-                409, "conflict", f"this controller follows; ask the one that leads: {leadership.leader or 'none'}"
+                409,
+                "conflict",
+                f"this controller follows; ask the one that leads: {leadership.known_leader or 'nobody does now'}",
             )
         return fleet, name
 

@@ -28,6 +28,7 @@ T = TypeVar("T")
 
 WAIT_MOST_S = 300.0
 POLLS_MOST = 4096
+NAMES_CHANGED = "a reload has changed names, or who is in which fleet: ask again"
 
 
 class Polls:
@@ -36,6 +37,8 @@ class Polls:
     def __init__(self, most: int = POLLS_MOST) -> None:
         self._most = most
         self._waiting: set[asyncio.Task[object]] = set()
+        self._renewed: set[asyncio.Task[object]] = set()
+        """Those of them that shall be asked again."""
         self._ending = asyncio.Event()
 
     def __len__(self) -> int:
@@ -44,6 +47,12 @@ class Polls:
     def close(self) -> None:
         """Answer them, so that who waits asks another controller at once."""
         self._ending.set()
+        for task in self._waiting:
+            task.cancel()
+
+    def renew(self) -> None:
+        """Answer them, so that who waits asks again."""
+        self._renewed |= self._waiting
         for task in self._waiting:
             task.cancel()
 
@@ -59,12 +68,13 @@ class Polls:
         try:
             return await work()
         except asyncio.CancelledError:
-            if not self._ending.is_set():  # its client is gone
+            if task not in self._renewed and not self._ending.is_set():  # its client is gone
                 raise
             task.uncancel()
-            raise _ending() from None
+            raise _ending() if self._ending.is_set() else ApiError(503, "unavailable", NAMES_CHANGED) from None
         finally:
             self._waiting.discard(task)
+            self._renewed.discard(task)
 
 
 def _ending() -> ApiError:
@@ -84,6 +94,10 @@ class SdEndpoint:
     def close(self) -> None:
         """End the long polls."""
         self.polls.close()
+
+    def renew(self) -> None:
+        """End the long polls that there are: who waits asks again."""
+        self.polls.renew()
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         asked = request.match_info["service"]

@@ -223,7 +223,7 @@ class WebServer:
         leadership = self._controller.leadership
         if leadership.leads():
             return web.Response(text="promring leads.\n")
-        return web.Response(status=503, text=f"promring follows {clean(leadership.leader or 'nobody')}.\n")
+        return web.Response(status=503, text=f"promring follows {clean(leadership.known_leader or 'nobody')}.\n")
 
     async def _reload(self, request: web.Request) -> web.Response:
         await self._authorize(request)

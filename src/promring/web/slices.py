@@ -35,6 +35,7 @@ from promring.delivery.bundle import (
 )
 from promring.delivery.http_sd import HttpSdDelivery, Served
 from promring.fleet.fleet import Service
+from promring.model import Generation
 from promring.runtime.address import canonical_id
 from promring.runtime.paths import file_name
 from promring.runtime.threads import computed
@@ -133,9 +134,10 @@ class SlicesEndpoint:
         if coding is None:
             raise ApiError(406, "not_acceptable", "slices are sent as they are or with gzip; Accept-Encoding takes neither")
         view = self._look(asked)
-        self._heard_of(view, named, why_in(header(request, UNTAKEN)))
+        outranked = outranked_in(header(request, OUTRANKED))
+        self._heard_of(view, named, why_in(header(request, UNTAKEN)), outranked)
         if view.offers:
-            self._heed(header(request, OUTRANKED), asked, view, named)
+            self._heed(outranked, asked, view, named)
         if wait_s > 0 and not view.differs(named):
             view = await self._polls.wait(lambda: self._changed(asked, view, named, wait_s))
         if not view.offers:
@@ -167,24 +169,26 @@ class SlicesEndpoint:
         yield from ((one.name, None) for one in controller.settings.shard_services if one.name not in running)
         yield from ((before, running[now]) for before, now in controller.renamed.items() if now in running)
 
-    def _heard_of(self, view: View, named: Named, untaken: str) -> None:
-        """The asker comes for these, and has some of them; ``untaken``: why not the others."""
+    def _heard_of(self, view: View, named: Named, untaken: str, outranked: Collection[str]) -> None:
+        """The asker comes for these, and has some of them; ``untaken``: why not the others. It has something newer of the
+        files that are ``outranked``.
+        """
         told = set[HttpSdDelivery]()
         services = self._controller.services
         for one in view.offers:
             if (service := services.get(one.name)) is not None:
                 service.fleet.asks.note(one.name, one.scraper)
-            one.delivery.asked(one.scraper, has=one.mark in named.have, why=untaken)
+            declines = one.mark in named.declined and file_name(one.name) not in outranked
+            one.delivery.asked(one.scraper, has=one.mark in named.have, why=untaken, declines=declines)
             if one.mark in named.have and one.delivery not in told:
                 told.add(one.delivery)
                 one.delivery.came(one.scraper)
 
-    def _heed(self, outranked: str, asked: str, view: View, named: Named) -> None:
+    def _heed(self, has: Mapping[str, Generation], asked: str, view: View, named: Named) -> None:
         """An agent names the generations because of which it refused slices. Above our epoch, our state was lost while the
         clock went back, or another controller served the agent. Of our own epoch, the agent may have our slice, and have
         refused an older one of a follower: that is no news unless the agent lacks our slice of that service.
         """
-        has = outranked_in(outranked)
         leadership, ours = self._controller.leadership, self._controller.leadership.epoch
         lacking = {file_name(one.name): one.served.slice.generation for one in view.offers if one.mark not in named.have}
         newest = max((g for file, g in has.items() if g.epoch > ours or g > lacking.get(file, g)), default=None)

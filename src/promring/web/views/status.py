@@ -44,7 +44,7 @@ def _controllers(leadership: Leadership) -> Controllers:
     newer, ago_s = leadership.locked_out_by, leadership.clock() - leadership.rivals.taken_over_at
     return Controllers(
         lock=not leadership.alone,
-        leader=leadership.leader or None,
+        leader=leadership.known_leader or None,
         epoch=leadership.epoch or None,
         lacking=leadership.lacking or None,
         locked_out_by=str(newer) if newer else None,
