@@ -312,8 +312,6 @@ class Supervisor:
             return self._refused([f"{self._options.config_file}: the reload before still tries to read"])
         self._log.info("reload", services=",".join(s.name for s in settings.shard_services), decisions=len(decisions))
         self._say(decisions)
-        if settings.controllers != self.settings.controllers:
-            self._log.warning("reload_needs_a_restart", key="controllers", note="the lock stays as it was at the start")
         self.loaded, self.reload_state = loaded, Reload()
         self._engine.want(settings.engine)
         self._running.put(built)
@@ -321,7 +319,8 @@ class Supervisor:
 
     def _say(self, decisions: Sequence[Decision]) -> None:
         for one in decisions:
-            say = self._log.warning if one.loss or one.kind == "service_removed" else self._log.info
+            warns = one.loss or one.kind in ("service_removed", "reload_needs_a_restart")
+            say = self._log.warning if warns else self._log.info
             say(one.kind, service=one.service, detail=one.text, **one.numbers)
 
     async def foresee(self, text: bytes, question: Question) -> ReloadPlan:

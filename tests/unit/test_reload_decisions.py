@@ -546,3 +546,15 @@ def test_another_way_to_ask_scrapers_is_named_and_moves_nothing() -> None:
     (found,) = decisions(old, new)
     assert (found.kind, found.loss) == ("scraper_api_changed", False)
     assert found.text == "scheme, path_prefix: its scrapers are asked in another way from now on; no target moves"
+
+
+def test_a_change_of_the_lock_is_said_to_need_a_restart() -> None:
+    def locked(**controllers: Any) -> Settings:
+        some = {"consul": {"address": "127.0.0.1:8500"}, "shard_services": [service()]}
+        return loads(json.dumps(some | ({"controllers": controllers} if controllers else {})), base=Path("/srv"))
+
+    consul, other, none = locked(lock={"consul": {}}), locked(lock={"consul": {"key": "other"}}), locked()
+    for old, new in ((consul, none), (none, consul), (consul, other)):
+        (decision,) = decide(old, new, {"pool": Known()}, {})
+        assert (decision.kind, decision.service, decision.loss) == ("reload_needs_a_restart", "controllers", False)
+    assert decide(consul, locked(lock={"consul": {}}), {"pool": Known()}, {}) == []

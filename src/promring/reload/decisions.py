@@ -19,6 +19,7 @@ from promring.model import Scraper, join_host_port
 from promring.runtime.text import few
 
 NAMED_MOST = 10
+RESTART = "the lock stays as it was at the start: the change is in force when promring is restarted"
 FORCE = "to do it all the same: promring reload --force, or POST /-/reload?force=true"
 
 
@@ -129,6 +130,7 @@ def decide(old: Settings, new: Settings, known: Mapping[str, Known], foreseen: M
         found += _of_one(was, service, known.get(name, Known()), new)
     gone = [s for name, s in before.items() if name not in from_.values()]
     found += [_removed(s, known.get(s.name, Known()), new) for s in gone]
+    found += [Decision("reload_needs_a_restart", "controllers", RESTART)] if old.controllers != new.controllers else []
     return [*(_renamed_fleet(name, was) for name, was in renamed.items()), *found]
 
 
