@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promring.delivery.askers import DECLINES_S, STILL_S, WHY_MOST, Asker, Askers, header_of, together, why_in
+from promring.delivery.askers import DECLINES_S, STILL_S, WHY_MOST, Asker, Askers, header_of, said_of, together, why_in
 from promring.delivery.bundle import CONTENT_TYPE, Listing, mark, opened, unpacked
 from promring.delivery.receiver import parse_generation
 from promring.election.leadership import Leadership
@@ -341,3 +341,9 @@ def test_any_words_of_an_agent_are_a_header_and_one_printable_line(why: str) -> 
     assert header.isascii()
     assert why_in(header).isprintable()
     assert len(why_in(header)) <= WHY_MOST
+
+
+def test_what_an_agent_says_of_a_service_is_told_from_what_it_says_of_others() -> None:
+    said = "node: disk full; db: /sd/db.json: No space left on device"
+    assert said_of("db", said) == "db: /sd/db.json: No space left on device"
+    assert said_of("d", said) == said_of("sd", said) == said_of("x", "") == ""

@@ -1,8 +1,8 @@
 """Who asks for its slice, and who asks without taking it: since when, and what its agent says about why.
 
 Who asks is believed for what it says of itself: anybody can ask for any name, and only scrapers that are served are kept.
-The text of an agent is shown to people and decides nothing. An agent that declines what is served, as it could not write it
-for instance, says so in each question; after ``DECLINES_S`` without a question it is not said any more.
+The text of an agent is shown to people. An agent that declines what is served, as it could not write it for instance, says so
+in each question, and names the services; after ``DECLINES_S`` without a question it is not said any more.
 """
 
 from __future__ import annotations
@@ -76,6 +76,11 @@ def together(deliveries: Iterable[Askers]) -> dict[str, Asker]:
         lacking = min(known, one, key=lambda asker: math.inf if asker.untaken_since is None else asker.untaken_since)
         found[name] = lacking._replace(at=max(known.at, one.at))
     return found
+
+
+def said_of(service: str, why: str) -> str:
+    """What an agent's words, which name one service after the other, say of this one; empty: nothing."""
+    return "; ".join(part for part in why.split("; ") if part.startswith(f"{service}: "))
 
 
 def header_of(why: str) -> str:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from promring.delivery.askers import why_in
+from promring.delivery.askers import said_of, why_in
 from promring.delivery.bundle import (
     CONTENT_TYPE,
     DECLINED,
@@ -178,8 +178,9 @@ class SlicesEndpoint:
         for one in view.offers:
             if (service := services.get(one.name)) is not None:
                 service.fleet.asks.note(one.name, one.scraper)
-            declines = one.mark in named.declined and file_name(one.name) not in outranked
-            one.delivery.asked(one.scraper, has=one.mark in named.have, why=untaken, declines=declines)
+            why = said_of(one.name, untaken)
+            declines = (bool(why) or one.mark in named.declined) and file_name(one.name) not in outranked
+            one.delivery.asked(one.scraper, has=one.mark in named.have, why=why or untaken, declines=declines)
             if one.mark in named.have and one.delivery not in told:
                 told.add(one.delivery)
                 one.delivery.came(one.scraper)
