@@ -82,6 +82,8 @@ class ServiceDeliveries:
         self._empty: frozenset[str] = frozenset()
         """Whose slice has no target."""
         self._changed = changed
+        self._offered_at: dict[str, float] = {}
+        """Since when what is served to each is what it is now, monotonic seconds."""
         self._given: _Given | None = None
         """What was given the last time, when every sink that it is pushed to has it; None: some may not."""
         self._failures = 0
@@ -154,6 +156,7 @@ class ServiceDeliveries:
         names = {s.scraper.id for s in slices}
         self.receipts.keep_only(names)
         self.visitors.serve(names)
+        self._offered_at = {name: at for name, at in self._offered_at.items() if name in names}
         self._empty = frozenset(s.scraper.id for s in slices if not s.targets)
         return names
 
@@ -194,9 +197,11 @@ class ServiceDeliveries:
     def _fetched(
         self, served: Outcome, present: Collection[str], there: Collection[str], declined: Mapping[str, str]
     ) -> Outcome:
-        """What serving a slice came to. Who is seen to run what it shall has taken it, whatever it says."""
+        """What serving a slice came to. Who was seen to run it since it is served has taken it, whatever it says."""
         name = served.scraper
-        if name in declined and not self.visitors.runs(name):
+        if served.outcome == "written":
+            self._offered_at[name] = time.monotonic()
+        if name in declined and not self.visitors.ran_since(name, self._offered_at.get(name, 0.0)):
             return Outcome(name, "failed", declined[name] or "its agent does not take its slice")
         return served if name in present else self._awaited(name, there)
 

@@ -88,6 +88,10 @@ class Visitors:
         """Whether it was seen to run what it shall when it was last looked at."""
         return scraper in self._runs
 
+    def ran_since(self, scraper: str, since: float) -> bool:
+        """The same of what was looked at after that, monotonic seconds."""
+        return scraper in self._runs and self._ran_at.get(scraper, 0.0) > since
+
     def away_for(self, scraper: str) -> float | None:
         """The seconds for which it was waited in vain; None: it is not away."""
         if self.runs(scraper):
