@@ -1,8 +1,8 @@
 """Who asks for its slice, and who asks without taking it: since when, and what its agent says about why.
 
 Who asks is believed for what it says of itself: anybody can ask for any name, and only scrapers that are served are kept.
-The text of an agent is shown to people. An agent that declines what is served, as it could not write it for instance, says so
-in each question, and names the services; after ``DECLINES_S`` without a question it is not said any more.
+The text of an agent is shown to people. An agent that declines what is served, as it could not write it for instance, says
+so in each question, and names the services; after ``DECLINES_S`` without a question it is not said any more.
 """
 
 from __future__ import annotations

@@ -164,8 +164,8 @@ class HttpSdDelivery:
                 listener.rang(rung, new=new)
 
     def asked(self, scraper: str, *, has: bool, why: str = "", declines: bool = False) -> None:
-        """``has``: it has the slice that is served now; ``why``: its agent's words of what it has not taken; ``declines``: that
-        is the slice that is served.
+        """``has``: it has the slice that is served now; ``why``: its agent's words of what it has not taken; ``declines``:
+        that is the slice that is served.
         """
         if scraper in self._served and self.askers.asked(scraper, has=has, why=why, declines=declines):
             self.declined()
