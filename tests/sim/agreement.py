@@ -9,7 +9,11 @@ AGREES_S = 60.0
 
 
 async def agreed(fleet: Fleet, when: str, within_s: float = AGREES_S) -> None:
-    """I6: in a fleet that is well each controller gives each live scraper what is expected."""
+    """I6: in a fleet that is well each controller gives each live scraper what is expected. Where lists are written only the
+    leader's count; a follower may try a target that is dropped for longer.
+    """
+    if not fleet.fetched:
+        return
     began = fleet.world.now
     within_s += 8 * (fleet.world.traits.stage_s - 1.0)
     while apart := [text for one in fleet.world.controllers.values() for text in _apart(fleet, one)]:

@@ -54,6 +54,7 @@ FIRST = {
     "names_are_not_kept": FIRST_DRAWN,
     "never_looked_at_again": 1,
     "never_sick": 6,
+    "a_moment_without_an_answer_ends_a_panic": 3,
     "nobody_is_held_back": 14,
     "nobody_is_idle": 13,
     "nobody_is_needed": 6,
