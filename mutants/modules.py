@@ -33,6 +33,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "guard": ("unit/test_guard.py", LISTS),
     "admission": ("unit/test_admission.py", "unit/test_guard.py"),
     "missing": ("unit/test_admission.py", "unit/test_guard.py"),
+    "shown": ("unit/test_shown.py",),
     "standing": ("unit/test_admission.py", "unit/test_kubernetes_pods.py"),
     "evidence": ("unit/test_handover_rules.py", "laws/test_handover.py"),
     "handover": ("unit/test_handover_rules.py", "laws/test_handover.py", STEPS, MOVES),

@@ -19,6 +19,7 @@ from promring.core.fragment import ID_LABEL, id_of
 from promring.core.joined import salted
 from promring.core.marks import Marks
 from promring.core.plan import rows_of, shares
+from promring.core.shown import ids_shown
 from promring.core.unlabelled import TAKEN_AWAY, listed_ids
 from promring.model import Keys, Placement, TargetPool
 
@@ -164,10 +165,8 @@ class Index:
         unknown: list[Mapping[str, str]] = []
         errors, interval_s, why = dict[int, str](), 0.0, ""
         told = list(active)
-        listed = np.array([id_of(a.discovered.get(ID_LABEL, "")) or 0 for a in told], dtype=np.uint64)
-        rows, unlisted = rows_of(self.pool, listed), len(self.pool)
-        for one, key, row in zip(told, listed.tolist(), rows.tolist(), strict=True):
-            if row == unlisted:
+        for one, key in zip(told, ids_shown(self.pool, [a.discovered for a in told]), strict=True):
+            if key is None:
                 unknown.append(one.discovered)
                 continue
             asked_at = NEVER if one.age_s is None or one.never_asked else at - one.age_s

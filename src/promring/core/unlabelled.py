@@ -37,12 +37,17 @@ def listed_ids(pool: TargetPool, shown: Iterable[Mapping[str, str]]) -> Keys:
     bare = [row for row, labels in enumerate(targets) if ID_LABEL not in labels]
     if not bare:
         return found
-    keys = [[xxh3_64_intdigest(text.encode()) for text in _identities(targets[row])] for row in bare]
+    keys = [identity_hashes(targets[row]) for row in bare]
     each = np.array(keys, dtype=np.uint64)
     there = (rows_of(pool, each.ravel()) < len(pool)).reshape(each.shape)
     first = each[np.arange(len(each)), there.argmax(axis=1)]
     found[bare] = np.where(there.any(axis=1), first, 0)
     return found
+
+
+def identity_hashes(labels: Mapping[str, str]) -> list[int]:
+    """Of the identities that a target with these labels may have in a list, what says most first."""
+    return [xxh3_64_intdigest(text.encode()) for text in _identities(labels)]
 
 
 def _identities(labels: Mapping[str, str]) -> list[str]:

@@ -43,8 +43,7 @@ class TargetPool:
     ``keys``     uint64, shape (n,): the hash that places the target on the ring: ``xxh3_64`` of the identity (the address,
                  then the labels that redirect a scrape), or of other labels that were chosen to place by
     ``ids``      uint64, shape (n,), all different: ``xxh3_64`` of the identity; of several targets with one identity, which
-                 differ in other labels, the first has it, and the others one of their own. The same array as ``keys`` where
-                 all are equal
+                 differ in other labels, each has one of its own. The same array as ``keys`` where all are equal
     ``digests``  uint64, shape (n,): ``xxh3_64`` of the fragment
     ``blob``     the fragments of all rows, each a file_sd group of one target in JSON, with ``SEPARATOR`` after it
     ``bounds``   int64, shape (n + 1,): where the fragments begin in ``blob``, and where the last one's separator ends
