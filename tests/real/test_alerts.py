@@ -355,7 +355,7 @@ async def test_of_agents(y: Yard) -> None:
 
         async def told() -> bool:
             (visited,) = [one for one in await controller.ask(y.session, "fleets") if one["name"] == "visited"]
-            return any(one["id"] == y.fakes[0].name and re.match(said, one["trouble"]) for one in visited["scrapers"])
+            return any(one["id"] == y.fakes[0].name and re.search(said, one["trouble"]) for one in visited["scrapers"])
 
         await until(told, "the controller says why")
         assert not await y.watched.fires("PromringScraperNotAsking"), "it asks"

@@ -412,13 +412,13 @@ def test_who_counts_as_failing_without_a_word_does_so_no_longer_because_of_reloa
     before = made(Failing.of((), [("x", A.id)]))
     clock.ahead += FOUND_AGAIN_S - 1.0
     before._settle()
-    assert before.failing.scrapers == (A.id,)
+    assert before.failing.refusing == (("x", A.id),)
     after = made(before.failing)
     after.go_on_from(before, {})
     after.stood_still(10.0)
     clock.ahead += 10.0
     after._settle()
-    assert after.failing.scrapers == (A.id,)
+    assert after.failing.refusing == (("x", A.id),)
     clock.ahead += 2.0
     after._settle()
     assert after.failing == NONE_FAILING

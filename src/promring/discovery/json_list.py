@@ -119,7 +119,7 @@ def _entries(piece: bytes, text: bytes, start: int, where: str) -> list[msgspec.
             return _entries(repaired, text, start, where)
         said = _BYTE.sub(lambda found: f"(byte {int(found[1]) + start})", on_one_line(error))
         if text.startswith(codecs.BOM_UTF8):
-            raise DiscoveryError(f"{where}: begins with a byte order mark, which is no JSON for Prometheus") from error
+            raise DiscoveryError(f"{where}:1: begins with a byte order mark, which is no JSON for Prometheus") from error
         raise DiscoveryError(f"{where}{_line_of(text, said)}: {said}") from error
 
 

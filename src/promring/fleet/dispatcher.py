@@ -52,6 +52,7 @@ class Dispatcher:
         unheard = {*before.refusing, *((service, name) for service in couriers for name in before.scrapers)}
         self._unheard = dict.fromkeys(unheard, time.monotonic() + FOUND_AGAIN_S)
         """Until when each counts as failing without a word of it, monotonic seconds."""
+        self._refused_before = frozenset(before.refusing)
         self._heard: list[tuple[set[str], dict[str, int]]] = []
         """By service: who was reached the last time, and who was not."""
 
@@ -113,7 +114,9 @@ class Dispatcher:
         }
         failing = {pair for pair, times in undelivered.items() if times >= UNDELIVERABLE_AFTER} | self._unheard.keys()
         reached, known = {scraper for _, scraper in taken}, self.failing
-        cut_off = {scraper for _, scraper in failing if scraper not in reached}
+        unsure = {scraper for (_, scraper), times in undelivered.items() if not times}  # it may come for other services
+        told = self._refused_before & self._unheard.keys() - undelivered.keys()
+        cut_off = {scraper for _, scraper in failing - told if scraper not in reached and scraper not in unsure}
         self.tried = frozenset(taken | undelivered.keys())
         refusing = self._refusals.now(
             {pair for pair in failing if pair[1] not in cut_off}, self.tried | self._unheard.keys()
@@ -160,6 +163,11 @@ class Dispatcher:
     def cut_off(self) -> frozenset[str]:
         """Scrapers that count as dead, since they cannot be given anything."""
         return frozenset(self.failing.scrapers)
+
+    def has_reached(self, pair: tuple[str, str]) -> bool:
+        """Whether the scraper has the list of the service, the last time that it was given one."""
+        service, scraper = pair
+        return service in self.couriers and scraper in self.couriers[service].reached
 
     @property
     def reached_by_some(self) -> set[str]:

@@ -181,7 +181,7 @@ class Reconciler:
 
     def _failing(self, ours: Failing = NONE_FAILING) -> Failing:
         """Who gets nothing, or nothing new of a service, although it lives."""
-        return self._term.failing(self.unreachable.found(self.dispatcher.failing, ours))
+        return self._term.failing(self.unreachable.found(self.dispatcher.failing, ours), self.dispatcher.has_reached)
 
     @property
     def nameless(self) -> Mapping[str, str]:

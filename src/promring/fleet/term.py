@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from promring.core.admission import TOLD_S
@@ -112,9 +112,10 @@ class Term:
             self._book = book, b"" if book is None else encode(book)
         return self._book[1]
 
-    def failing(self, ours: Failing) -> Failing:
+    def failing(self, ours: Failing, reached: Callable[[tuple[str, str]], bool] = lambda _: False) -> Failing:
         """Who gets nothing, or nothing new of a service, although it lives; ``ours``: as far as we have found. Who
-        follows goes by the plan of the leader, and a new leader for a while by what the one before it had found, besides.
+        follows goes by the plan of the leader, and a new leader for a while by what the one before it had found, besides;
+        not where a scraper has taken our list of a service: ``reached``.
         """
         leadership = self.leadership
         if leadership.alone:
@@ -124,7 +125,10 @@ class Term:
             return told
         if self.is_new:  # in the middle of a cycle
             return ours.and_those_of(told)
-        return ours.and_those_of(self._inherited) if leadership.clock() < self._inherited_until else ours
+        if leadership.clock() >= self._inherited_until:
+            return ours
+        refusing = tuple(pair for pair in self._inherited.refusing if not reached(pair))
+        return ours.and_those_of(self._inherited._replace(refusing=refusing))
 
     @property
     def idle(self) -> tuple[tuple[str, str], ...] | None:
