@@ -130,7 +130,7 @@ class ServiceDeliveries:
         there = self.receipts.pushed(pushed, upto)
         present = self.visitors.present()
         results = [
-            [self._fetched(o, present, there, declining(d)) for o in found] if d.pulled else found
+            self._fetched(found, present, there, declining(d)) if d.pulled else found
             for d, found in zip(asked, results, strict=True)
         ]
         failed = [o for outcomes in results for o in outcomes if o.outcome in ("failed", "refused", "unsent")]
@@ -195,15 +195,19 @@ class ServiceDeliveries:
         self._changed()
 
     def _fetched(
-        self, served: Outcome, present: Collection[str], there: Collection[str], declined: Mapping[str, str]
-    ) -> Outcome:
-        """What serving a slice came to. Who was seen to run it since it is served has taken it, whatever it says."""
-        name = served.scraper
-        if served.outcome == "written":
-            self._offered_at[name] = time.monotonic()
-        if name in declined and not self.visitors.ran_since(name, self._offered_at.get(name, 0.0)):
-            return Outcome(name, "failed", declined[name] or "its agent does not take its slice")
-        return served if name in present else self._awaited(name, there)
+        self, served: Sequence[Outcome], present: Collection[str], there: Collection[str], declined: Mapping[str, str]
+    ) -> list[Outcome]:
+        """What serving the slices came to. A scraper that was seen to run its slice since it is served has taken it,
+        whatever its agent says.
+        """
+        now = time.monotonic()
+        self._offered_at |= {o.scraper: now for o in served if o.outcome == "written"}
+        failed = {
+            name: Outcome(name, "failed", why or "its agent does not take its slice")
+            for name, why in declined.items()
+            if not self.visitors.ran_since(name, self._offered_at.get(name, 0.0))
+        }
+        return [failed.get(o.scraper) or (o if o.scraper in present else self._awaited(o.scraper, there)) for o in served]
 
     def _awaited(self, name: str, pushed: Collection[str]) -> Outcome:
         """What serving a slice came to where its scraper does not come, nor is seen to run it: nothing is delivered before.
