@@ -51,6 +51,7 @@ def test_an_id_that_is_in_no_list_any_more_is_the_target_with_these_labels() -> 
     assert ids_shown(LAST, [shows(THEN_Y, team="y")]) == [LAST_Y]
     assert ids_shown(LAST, [shows(THEN_X, team="x")]) == [None], "that one is gone"
     assert ids_shown(BOTH, [shows(FIRST_X, "c:1", team="x")]) == [None]
+    assert ids_shown(BOTH, [shows(7, team="x")]) == [None], "an id that it never had is another target's"
 
 
 @pytest.mark.parametrize("more", [{"zone": "n"}, {"team": ""}])
@@ -63,7 +64,8 @@ def test_labels_that_redirect_are_told_from_those_of_the_job() -> None:
     path = TargetGroup.of(["a:1"], {"__metrics_path__": "/probe", "team": "x"})
     pool = pool_of((path, TargetGroup.of(["a:1"], {"__metrics_path__": "/probe", "team": "y"}), OLD))
     (row,) = [row for row in range(len(pool)) if target(pool, row).labels == dict(path.labels)]
-    assert ids_shown(pool, [shows(7, team="x", __metrics_path__="/probe")]) == [int(pool.ids[row])]
+    before = int(pool_of((path,)).ids[0])
+    assert ids_shown(pool, [shows(before, team="x", __metrics_path__="/probe")]) == [int(pool.ids[row])]
 
 
 def test_who_shows_no_id_proves_nothing() -> None:
