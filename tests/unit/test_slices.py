@@ -304,7 +304,8 @@ async def askers(r: Running) -> set[str]:
 async def asking_of(r: Running, node: str) -> tuple[float | None, str | None, str]:
     (fleet,) = [one for one in json.loads((await r.get("/api/v1/fleets"))[2])["data"] if one["name"] == "main"]
     (found,) = [one for one in fleet["scrapers"] if one["id"] == node]
-    trouble = found["trouble"] if found["trouble"].startswith("asks") else ""  # these scrapers answer no audit
+    _, begins, rest = found["trouble"].partition("asks for its list")  # these scrapers answer no audit
+    trouble = f"{begins}{rest}"  # before it: that the delivery counts as failed, once the loop has heard of it
     return found["asking"]["untaken_s"], found["asking"]["why"], trouble
 
 
