@@ -204,8 +204,8 @@ class Registrar:
         if not self._leads():
             self._settle(self._alive() & frozenset(nodes))  # whoever leads registers them: they will come back one by one
             return 0
+        self._say_extra(entries)  # first: what is deregistered is soon not known any more
         await self._deregister(entries)
-        self._say_extra(entries)
         self._invisible = self._invisible + 1 if nodes and nodes == self._registered else 0
         self._registered = []
         self._settle(self._alive() & frozenset(nodes))
