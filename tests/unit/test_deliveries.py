@@ -16,7 +16,7 @@ from promring.core.sight import Runs, Sight
 from promring.delivery import Delivery, Leads, Outcome, always
 from promring.delivery.http_sd import HttpSdDelivery
 from promring.election.leadership import Leadership
-from promring.fleet.deliveries import COUNTED_AGAIN_S, MANY, ServiceDeliveries
+from promring.fleet.deliveries import COUNTED_AGAIN_S, DECLINES_APART_S, MANY, ServiceDeliveries
 from promring.fleet.dispatcher import UNDELIVERABLE_AFTER, Dispatcher
 from promring.fleet.receipts import NOTHING, RUNNING_S, SEEN_MORE, Receipts
 from promring.fleet.visitors import PATIENCE_S, Visitors
@@ -146,6 +146,10 @@ async def test_who_cannot_take_what_it_is_offered_counts_as_not_reached(clock: C
     given.see([B.id], {}, clock.now)
     await deliver(given, UNDELIVERABLE_AFTER)
     assert given.cut_off == {B.id}
+    served.asked(B.id, has=True)
+    assert not rung[1:], "once a second, however often somebody says so"
+    clock.now += DECLINES_APART_S
+    served.asked(B.id, has=False, declines=True)
     served.asked(B.id, has=True)
     assert rung[1:] == [clock.now]
     served.came(B.id)

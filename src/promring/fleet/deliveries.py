@@ -29,6 +29,8 @@ from promring.telemetry.metrics import Metrics
 RETRY_FIRST_S = 1.0
 RETRY_MOST_S = 30.0
 NOTE = "another controller without a lock wrote here; only one may run, or configure controllers.lock"
+DECLINES_APART_S = 1.0
+"""The loop is woken by declined slices at most so often."""
 MANY, COUNTED_AGAIN_S = 100, 5.0
 """While the slices of a service stay the same ones, and are so many, it is counted so often which scrapers came for theirs.
 With a thousand scrapers and fifty services that count was most of what the change of one service cost.
@@ -82,6 +84,7 @@ class ServiceDeliveries:
         self._empty: frozenset[str] = frozenset()
         """Whose slice has no target."""
         self._changed = changed
+        self._declines_heard_at = -NEVER
         self._offered_at: dict[str, float] = {}
         """Since when what is served to each is what it is now, monotonic seconds."""
         self._given: _Given | None = None
@@ -190,9 +193,11 @@ class ServiceDeliveries:
         )
 
     def _declined(self) -> None:
-        """Somebody cannot take what is served, or can again: that is counted at once."""
+        """A scraper cannot take what is served, or can again: that is counted soon. Anybody may say so, again and again."""
         self._given = None
-        self._changed()
+        if (now := time.monotonic()) >= self._declines_heard_at + DECLINES_APART_S:
+            self._declines_heard_at = now
+            self._changed()
 
     def _fetched(
         self, served: Sequence[Outcome], present: Collection[str], there: Collection[str], declined: Mapping[str, str]

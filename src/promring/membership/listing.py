@@ -177,6 +177,7 @@ class ListedMembership:
             self._lineup.heard(self._last, now)
             if self._before is not None:
                 self._lineup.missed(self._before)
+                self._before = None
         if first or {s.id: s for s in members} != self._lineup.listed or off != self._off:
             self._off = off
             self._lineup.heard(members, now, off)
