@@ -139,6 +139,12 @@ class ApiServer(Process):
         spec = {"priorityLevelConfiguration": {"name": "none"}, "matchingPrecedence": 2, "rules": rules}
         await self.create(session, {**api, "kind": "FlowSchema", "metadata": {"name": "none"}, "spec": spec})
         token = await self.account_token(session, "mon", account)
+        made = await self.call(session, "GET", "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas/none")
+        async with asyncio.timeout(240):
+            while (
+                await self._flow_of(session, token) != made["metadata"]["uid"]
+            ):  # it heeds a new one when it has heard of it
+                await asyncio.sleep(0.05)
         head = (
             "PUT /apis/coordination.k8s.io/v1/namespaces/mon/leases/promring HTTP/1.1",
             "Host: x",
@@ -153,6 +159,11 @@ class ApiServer(Process):
             yield
         finally:
             writer.transport.abort()
+
+    async def _flow_of(self, session: aiohttp.ClientSession, token: str) -> str | None:
+        """The id of the FlowSchema of a request with that ``token``."""
+        answer = await self.ask(session, "GET", "/apis/coordination.k8s.io/v1/namespaces/mon/leases", token=token)
+        return answer.headers.get("x-kubernetes-pf-flowschema-uid")
 
     def kubeconfig(self, path: Path, token: Path, namespace: str, address: str = "") -> Path:
         """One at ``path``, for whoever has the token in that file. ``address``: of a proxy before the server."""

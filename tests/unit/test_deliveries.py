@@ -14,15 +14,17 @@ from promring.core.claims import NEVER, Taken
 from promring.core.pool import pool_of
 from promring.core.sight import Runs, Sight
 from promring.delivery import Delivery, Leads, Outcome, always
+from promring.delivery.askers import DECLINES_S, Askers
 from promring.delivery.http_sd import HttpSdDelivery
 from promring.election.leadership import Leadership
-from promring.fleet.deliveries import COUNTED_AGAIN_S, DECLINES_APART_S, MANY, ServiceDeliveries
-from promring.fleet.dispatcher import UNDELIVERABLE_AFTER, Dispatcher
+from promring.fleet.deliveries import COUNTED_AGAIN_S, MANY, ServiceDeliveries
+from promring.fleet.dispatcher import FOUND_AGAIN_S, UNDELIVERABLE_AFTER, Dispatcher
 from promring.fleet.receipts import NOTHING, RUNNING_S, SEEN_MORE, Receipts
 from promring.fleet.visitors import PATIENCE_S, Visitors
-from promring.model import Generation, Placement, Scraper, Slice
+from promring.model import NONE_FAILING, Failing, Generation, Placement, Scraper, Slice
 from promring.telemetry import log
 from promring.telemetry.metrics import Metrics
+from tests.waiting import until
 
 A, B = (Scraper(f"{name}:1", name, 1) for name in "ab")
 NOWHERE = Placement((), pool_of(()), np.empty((0, 1), dtype=np.int32))
@@ -68,9 +70,15 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 class Given(Dispatcher):
     """Of a fleet with one service."""
 
-    def __init__(self, deliveries: Sequence[Delivery], term: Leadership, heard: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        deliveries: Sequence[Delivery],
+        term: Leadership,
+        heard: Collection[str] = (),
+        before: Failing = NONE_FAILING,
+    ) -> None:
         self.one = ServiceDeliveries("x", "x", deliveries, term, lambda: None, Metrics(), log.get(), heard)
-        super().__init__({"x": self.one}, {}, term, lambda: None, log.get())
+        super().__init__({"x": self.one}, {}, term, lambda: None, log.get(), before)
 
     def see(self, asked: Collection[str], running: Mapping[str, float], upto: float) -> None:
         intervals = {("x", name): 15.0 for name in asked}
@@ -147,14 +155,65 @@ async def test_who_cannot_take_what_it_is_offered_counts_as_not_reached(clock: C
     await deliver(given, UNDELIVERABLE_AFTER)
     assert given.cut_off == {B.id}
     served.asked(B.id, has=True)
-    assert not rung[1:], "once a second, however often somebody says so"
-    clock.now += DECLINES_APART_S
-    served.asked(B.id, has=False, declines=True)
-    served.asked(B.id, has=True)
-    assert rung[1:] == [clock.now]
     served.came(B.id)
     await deliver(given)
     assert not given.cut_off
+
+
+async def test_the_loop_is_told_of_declined_slices_once_a_second_and_of_the_last_one_too(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("promring.fleet.deliveries.DECLINES_APART_S", 0.05)
+    served = HttpSdDelivery()
+    given, rung = couriers(served), list[bool]()
+    await deliver(given)
+    given.one._changed = lambda: rung.append(B.id in served.declining())
+    for n in range(101):
+        served.asked(B.id, has=n % 2 == 1, declines=n % 2 == 0)
+    assert rung == [True], "at once, and then not each time"
+    served.asked(B.id, has=True)
+    await until(lambda: rung == [True, False], "it is told that it declines no more")
+
+
+async def test_who_declined_and_took_a_slice_of_another_controller_counts_as_not_reached_only_for_a_while(
+    clock: Clock,
+) -> None:
+    served = HttpSdDelivery()
+    served.askers = Askers(clock.monotonic)
+    given = couriers(served, alone=False)
+    await deliver(given)
+    for _ in range(2):
+        for one in (A, B):
+            served.asked(one.id, has=False, declines=one is B)
+        served.came(A.id)
+        await deliver(given, UNDELIVERABLE_AFTER)
+        assert given.cut_off == {B.id}
+        clock.now += DECLINES_S - 1.0
+    served.asked(A.id, has=True)
+    served.came(A.id)
+    await deliver(given)
+    clock.now += 2.0
+    assert given.cut_off == {B.id}
+    given.see([B.id], {}, clock.now)
+    await deliver(given)
+    assert not given.cut_off, "it asks no more, so it has what it lacked, of another controller"
+
+
+@pytest.mark.parametrize("alone", [True, False])
+async def test_who_refused_a_service_of_the_leader_before_is_found_again_by_time(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, *, alone: bool
+) -> None:
+    monkeypatch.setattr("promring.fleet.dispatcher.time", clock)
+    term = Leadership(alone=alone, clock=lambda: 0.0)
+    term.lead("us", 1, 1e9)
+    given = Given([HttpSdDelivery()], term, before=Failing.of((), [("x", B.id)]))
+    await deliver(given)
+    clock.now += FOUND_AGAIN_S - 1.0
+    await deliver(given)
+    assert given.failing.refusing == (("x", B.id),)
+    clock.now += 2.0
+    await deliver(given)
+    assert bool(given.failing.refusing or given.cut_off) is alone, "it may come to another controller"
 
 
 async def only_a_comes(served: HttpSdDelivery, clock: Clock) -> Given:

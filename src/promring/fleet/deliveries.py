@@ -75,6 +75,8 @@ class ServiceDeliveries:
         """How often in a row a scraper was not reached; absent when it was the last time. What waits, or fails on our own
         side, has not been reached either, and is no failure of the scraper: its number stays.
         """
+        self.elsewhere: set[str] = set()
+        """Who may have come to another controller: nothing is known of them, and their number is 0."""
         self.reached: set[str] = set()
         """Who was reached the last time."""
         self.visitors = Visitors()
@@ -84,7 +86,9 @@ class ServiceDeliveries:
         self._empty: frozenset[str] = frozenset()
         """Whose slice has no target."""
         self._changed = changed
-        self._declines_heard_at = -NEVER
+        self._told_at = -NEVER
+        """When the loop was woken by declined slices, monotonic seconds; ``_tells`` is the next time."""
+        self._tells: asyncio.TimerHandle | None = None
         self._offered_at: dict[str, float] = {}
         """Since when what is served to each is what it is now, monotonic seconds."""
         self._given: _Given | None = None
@@ -138,6 +142,10 @@ class ServiceDeliveries:
         ]
         failed = [o for outcomes in results for o in outcomes if o.outcome in ("failed", "refused", "unsent")]
         say_failed(self._log, self.outcomes.values(), failed)
+        waits = {
+            o.scraper for d, found in zip(asked, results, strict=True) if d.pulled for o in found if o.outcome == "waiting"
+        }
+        self.elsewhere = set() if self._leadership.alone else waits - {o.scraper for o in pushed}
         self._count(results)
         self._heed([newer for o in failed if (newer := o.fenced_by) is not None])
         self.answered |= any(o.outcome in ("written", "same", "refused") for outcomes in results for o in outcomes)
@@ -195,9 +203,16 @@ class ServiceDeliveries:
     def _declined(self) -> None:
         """A scraper cannot take what is served, or can again: that is counted soon. Anybody may say so, again and again."""
         self._given = None
-        if (now := time.monotonic()) >= self._declines_heard_at + DECLINES_APART_S:
-            self._declines_heard_at = now
-            self._changed()
+        if self._tells is None:
+            in_s = self._told_at + DECLINES_APART_S - time.monotonic()
+            if in_s <= 0:
+                self._tell()
+            else:
+                self._tells = asyncio.get_running_loop().call_later(in_s, self._tell)
+
+    def _tell(self) -> None:
+        self._tells, self._told_at = None, time.monotonic()
+        self._changed()
 
     def _fetched(
         self, served: Sequence[Outcome], present: Collection[str], there: Collection[str], declined: Mapping[str, str]
@@ -252,7 +267,7 @@ class ServiceDeliveries:
             return
         self.reached = {o.scraper for o in outcomes if o.outcome in THERE}
         failed = {o.scraper for o in outcomes if o.outcome in ("failed", "refused")}
-        before = self.undelivered
+        before = {name: times for name, times in self.undelivered.items() if name not in self.elsewhere}
         asked = {o.scraper for o in outcomes} - self.reached
         self.undelivered = {name: before.get(name, 0) + (name in failed) for name in asked}
 

@@ -106,11 +106,10 @@ class Dispatcher:
             return
         undelivered = {(name, one): times for name, c in self.couriers.items() for one, times in c.undelivered.items()}
         taken = {(name, scraper) for name, couriers in self.couriers.items() for scraper in couriers.reached}
-        now = time.monotonic()
+        now, elsewhere = time.monotonic(), {(name, one) for name, c in self.couriers.items() for one in c.elsewhere}
+        waits = undelivered.keys() - elsewhere
         self._unheard = {
-            pair: until
-            for pair, until in self._unheard.items()
-            if pair not in taken and (now < until or pair in undelivered)
+            pair: until for pair, until in self._unheard.items() if pair not in taken and (now < until or pair in waits)
         }
         failing = {pair for pair, times in undelivered.items() if times >= UNDELIVERABLE_AFTER} | self._unheard.keys()
         reached, known = {scraper for _, scraper in taken}, self.failing
