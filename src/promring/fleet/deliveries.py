@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import operator
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from promring.core.claims import NEVER, Taken
@@ -142,10 +142,8 @@ class ServiceDeliveries:
         ]
         failed = [o for outcomes in results for o in outcomes if o.outcome in ("failed", "refused", "unsent")]
         say_failed(self._log, self.outcomes.values(), failed)
-        waits = {
-            o.scraper for d, found in zip(asked, results, strict=True) if d.pulled for o in found if o.outcome == "waiting"
-        }
-        self.elsewhere = set() if self._leadership.alone else waits - {o.scraper for o in pushed}
+        fetched = (o for d, found in zip(asked, results, strict=True) if d.pulled for o in found)
+        self.elsewhere = set() if self._leadership.alone else _waiting(fetched) - {o.scraper for o in pushed}
         self._count(results)
         self._heed([newer for o in failed if (newer := o.fenced_by) is not None])
         self.answered |= any(o.outcome in ("written", "same", "refused") for outcomes in results for o in outcomes)
@@ -270,6 +268,11 @@ class ServiceDeliveries:
         before = {name: times for name, times in self.undelivered.items() if name not in self.elsewhere}
         asked = {o.scraper for o in outcomes} - self.reached
         self.undelivered = {name: before.get(name, 0) + (name in failed) for name in asked}
+
+
+def _waiting(outcomes: Iterable[Outcome]) -> set[str]:
+    """The scrapers that did not come, and are not seen to run what they shall."""
+    return {o.scraper for o in outcomes if o.outcome == "waiting"}
 
 
 def declining(delivery: Delivery) -> Mapping[str, str]:
