@@ -141,9 +141,9 @@ class ApiServer(Process):
         token = await self.account_token(session, "mon", account)
         made = await self.call(session, "GET", "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas/none")
         async with asyncio.timeout(240):
-            while (
-                await self._flow_of(session, token) != made["metadata"]["uid"]
-            ):  # it heeds a new one when it has heard of it
+            while True:  # it heeds a new one only when it has heard of it
+                if await self._flow_of(session, token) == made["metadata"]["uid"]:
+                    break
                 await asyncio.sleep(0.05)
         head = (
             "PUT /apis/coordination.k8s.io/v1/namespaces/mon/leases/promring HTTP/1.1",
