@@ -520,6 +520,18 @@ def test_a_service_that_moves_is_said_and_its_old_fleet_stays() -> None:
     assert "its services are others" in moves.text
 
 
+def test_a_service_that_moves_does_not_change_how_the_fleets_place() -> None:
+    """Fleets that stay keep their zones, limits and weights: they are not changed because a service has those of another."""
+    fleets = {"main": keys(zones={"label": "rack"}, placement={"load_factor": 1.5}), "other": keys(OTHERS)}
+    old = settings(one("a"), one("b", "other"), one("d", "other"), **fleets)
+    found = decisions(old, settings(one("a"), one("b", placement={"hash_labels": ["x"]}), one("d", "other"), **fleets))
+    (text,) = (one.text for one in found if (one.kind, one.service) == ("policy_changed", "main"))
+    assert text.startswith("hash_labels of b none -> x: "), "that is the service's own, and is said"
+    back = decisions(old, settings(one("a", "other"), one("b", "other"), one("d", "other"), **fleets))
+    (text,) = (one.text for one in back if (one.kind, one.service) == ("policy_changed", "other"))
+    assert text.startswith("its services are others: "), text
+
+
 def test_what_changes_nothing_decides_nothing() -> None:
     assert decisions(TOGETHER, TOGETHER) == []
     added = decisions(TOGETHER, settings(one("a"), one("b"), one("c"), main=keys()))

@@ -123,6 +123,22 @@ def test_a_name_that_stays_is_never_another_ones_successor() -> None:
     assert successors(old, new) == {"b": "b"}
 
 
+def test_scrapers_of_a_file_that_are_listed_now_are_not_added() -> None:
+    """A list in a file that becomes one in the configuration: who lives is known, and only who is new is said."""
+    in_file = settings(service(scrapers={"file": {"path": "scrapers.json"}}))
+    listed = settings(service(nodes=[*NODES, "10.0.0.9:9090"]))
+    members = remembered(of(settings(service()))).members
+    found = decide(in_file, listed, {"pool": Known(members, dict.fromkeys(NODES, 20))}, {})
+    assert kinds(found) == ["membership_changed", "scrapers_added"]
+    assert found[1].text.startswith("10.0.0.9:9090: each is given its share")
+    assert found[1].numbers == {"scrapers": 1}
+
+
+def test_targets_are_counted_once_whoever_has_them() -> None:
+    slices = dict.fromkeys(NODES, 40)
+    assert (Known((), slices).targets, Known((), slices, 60).targets) == (120, 60), "60 targets, two of each"
+
+
 # --- what is remembered ----------------------------------------------------------------------------------------------
 
 

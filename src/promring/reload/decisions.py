@@ -16,6 +16,7 @@ from promring.core.preview import Preview
 from promring.fleet.successors import successors
 from promring.fleet.ways import OldWay, Place, places, replaced, taken_by, where
 from promring.model import Scraper, join_host_port
+from promring.reload import policies
 from promring.runtime.text import few
 
 NAMED_MOST = 10
@@ -46,6 +47,8 @@ class Known:
 
     members: Sequence[Scraper] = ()
     slices: Mapping[str, int] = field(default_factory=dict)
+    listed: int | None = None
+    """How many targets it has; None: not known."""
     ways: Sequence[OldWay] = ()
     """Deliveries that were replaced before, and go on."""
     drained: Collection[str] = ()
@@ -57,7 +60,8 @@ class Known:
 
     @property
     def targets(self) -> int:
-        return sum(self.slices.values())
+        """How many it has; in its slices a target is more than once with replicas, or while it changes hands."""
+        return sum(self.slices.values()) if self.listed is None else self.listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +202,11 @@ def _of_fleet(
     yield from _scrapers(here, of_all)
     yield from _asked(here)
     alone = [service.name for service in new.shard_services if service.fleet == name] == [name]
-    changed = list(dict.fromkeys(said for was, now in pairs for said in policy_changes(was, now, alone=alone)))
+    changed = [said for was, now in pairs for said in policies.of_service(was, now, alone=alone)]
+    known_before = name in {fleet.name for fleet in old.every_fleet}
+    own = [(was, now) for was, now in pairs if (was.fleet == name if known_before else was.fleet not in go_on)]
+    changed += [said for was, now in own for said in policies.of_fleet(was, now, _places)]
+    changed = list(dict.fromkeys(changed))
     if changed or foreseen.lost or (foreseen.moved and _others(pairs, old)):
         yield _policy(name, changed, foreseen)
 
@@ -249,6 +257,7 @@ def _identity(old: ShardService, new: ShardService, known: Known, foreseen: Fore
 def _scrapers(pairs: Sequence[Pair], known: Known) -> Iterator[Decision]:
     new = pairs[0][1]
     before, after = frozenset[Place]().union(*(places(old.listed) for old, _ in pairs)), places(new.listed)
+    unnamed = frozenset[Place]() if all(old.listed for old, _ in pairs) else known.nodes
     for was, registered in dict.fromkeys((old.scrapers.said, old.scrapers.registers) for old, _ in pairs):
         if was != new.scrapers.said:
             said = f"from {was} to {new.scrapers.said}; whoever lives and is not named there is asked directly first"
@@ -262,9 +271,9 @@ def _scrapers(pairs: Sequence[Pair], known: Known) -> Iterator[Decision]:
         yield Decision("scrapers_removed", new.fleet, said, {"scrapers": len(leaving), "targets": targets})
     if dead := sorted(gone - living.keys()):
         yield Decision("scrapers_forgotten", new.fleet, f"{_places(dead)}: not alive", {"scrapers": len(dead)})
-    if come := sorted(after - before):
+    if come := sorted(after - before - unnamed):
         said = f"{_places(come)}: each is given its share when it was healthy for {new.join_delay:g} s"
-        ids = (new.scraper(node).id for node in new.listed if (node.host, node.port) in after - before)
+        ids = (new.scraper(node).id for node in new.listed if (node.host, node.port) in come)
         if drained := [name for name in ids if name in known.drained]:
             said += f"; drained since before, and get nothing until `promring undrain`: {named(drained)}"
         yield Decision("scrapers_added", new.fleet, said, {"scrapers": len(come)})
@@ -279,30 +288,6 @@ def _asked(pairs: Sequence[Pair]) -> Iterator[Decision]:
     if keys:
         said = f"{', '.join(keys)}: its scrapers are asked in another way from now on; no target moves"
         yield Decision("scraper_api_changed", now.fleet, said)
-
-
-SERVICE_POLICY_KEYS = ("replication_factor", "hash_labels")
-POLICY_KEYS = ("load_factor", "capacity", "virtual_nodes")
-
-
-def policy_changes(old: ShardService, new: ShardService, *, alone: bool = True) -> list[str]:
-    """In words, what of the way of placing is another one. ``alone``: it is the only service of its fleet."""
-    said = []
-    for key in (*SERVICE_POLICY_KEYS, *POLICY_KEYS):
-        before, after = getattr(old.placement, key), getattr(new.placement, key)
-        if before != after:
-            of = f" of {new.name}" if key in SERVICE_POLICY_KEYS and not alone else ""
-            said.append(f"{key}{of} {_value(before)} -> {_value(after)}")
-    if old.zone_label != new.zone_label:
-        said.append(f"zones {_value(old.zone_label)} -> {_value(new.zone_label)}")
-    was = {(n.host, n.port): n for n in old.listed}
-    both = [(was[n.host, n.port], n) for n in new.listed if (n.host, n.port) in was]
-    changed = {key: [n for before, n in both if getattr(before, key) != getattr(n, key)] for key in ("zone", "weight")}
-    return said + [f"{key} of {_places([(n.host, n.port) for n in nodes])}" for key, nodes in changed.items() if nodes]
-
-
-def _value(value: object) -> str:
-    return "none" if value is None else ",".join(value) if isinstance(value, list) else f"{value}"
 
 
 def _policy(fleet: str, changed: Sequence[str], foreseen: Foreseen) -> Decision:
