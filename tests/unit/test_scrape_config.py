@@ -125,3 +125,29 @@ def test_a_scraper_with_an_agent_reads_the_files_that_the_agent_writes(tmp_path:
     assert read == {name: [{"files": [f"/srv/sd/{name}.json"]}] for name in ("s0", "s1")}
     only_ssh = configured(tmp_path, f"[{{{SSH}}}]")
     assert "s0 has no delivery 'http_sd'" in printed(only_ssh, "--agent-dir", "/srv/sd").stderr
+
+
+def test_jobs_of_several_fleets_are_named_as_such_and_a_scraper_gets_those_of_the_fleet_that_lists_it(
+    tmp_path: Path,
+) -> None:
+    rest = "targets: [{file: {files: [t.json]}}]"
+    (file := tmp_path / "promring.yml").write_text(
+        "fleets:\n"
+        "  - {name: vms, scrapers: {probe: {nodes: ['10.0.0.1:9090']}}, delivery: [{http_sd: {}}]}\n"
+        "  - {name: pods, scrapers: {file: {path: pods.json}}, delivery: [{http_sd: {}}]}\n"
+        "shard_services:\n"
+        f"  - {{name: a, fleet: vms, {rest}}}\n"
+        f"  - {{name: b, fleet: pods, {rest}}}\n"
+    )
+    url = ("--url", "http://c.example:9600")
+    every = printed(file, *url)
+    assert list(jobs(every)) == ["a", "b"]
+    assert "# these are the jobs of the fleets vms, pods; a scraper needs those of its own: --fleet NAME" in every.stderr
+    for arguments, found in (
+        (["--scraper", "10.0.0.1:9090"], ["a"]),
+        (["--fleet", "pods"], ["b"]),
+        (["a", "b"], ["a", "b"]),
+    ):
+        one = printed(file, *arguments, *url)
+        assert (list(jobs(one)), one.stderr) == (found, "")
+    assert list(jobs(printed(file, "--scraper", "10.7.7.7:9090", *url))) == ["b"], "who is in no list may be in the file"

@@ -81,7 +81,11 @@ def scrape_config(
     """
     settings = options.load_or_exit(config_file)
     means = "http_sd" if agent_dir else means  # agents get their slices from there
-    parts = [_part(service, scraper, means, agent_dir) for service in _chosen(settings, services, fleet, scraper)]
+    chosen = _chosen(settings, services, fleet, scraper)
+    if not services and any(s.scrapers != chosen[0].scrapers for s in chosen):
+        fleets = few(list(dict.fromkeys(s.fleet for s in chosen)), NAMED_MOST)
+        say(f"# these are the jobs of the fleets {fleets}; a scraper needs those of its own: --fleet NAME", err=True)
+    parts = [_part(service, scraper, means, agent_dir) for service in chosen]
     base = _base(url)
     _warn(parts, base)
     for line in _text(parts, base, reader).splitlines():
@@ -89,7 +93,7 @@ def scrape_config(
 
 
 def _chosen(settings: Settings, names: Sequence[str], fleet: str | None, scraper: str | None) -> list[ShardService]:
-    """The services named; else all of the fleet; else all of those that ``scraper`` may be one of."""
+    """The services named; else all of the fleet; else those that list ``scraper``; else all of those that may have it."""
     fleets = {one.name: one.services for one in settings.every_fleet}
     if fleet is not None and fleet not in fleets:
         raise click.ClickException(f"no fleet {fleet!r}; there is {', '.join(fleets)}{meant(fleet, fleets)}")
@@ -102,7 +106,8 @@ def _chosen(settings: Settings, names: Sequence[str], fleet: str | None, scraper
         return [found[name] for name in dict.fromkeys(names)]
     if scraper is None or fleet is not None:
         return list(found.values())
-    chosen = [s for s in settings.shard_services if not s.listed or scraper in _ids(s)]
+    lists_it = [s for s in settings.shard_services if scraper in _ids(s)]
+    chosen = lists_it or [s for s in settings.shard_services if not s.listed]
     if not chosen:
         listed = list(dict.fromkeys(name for s in settings.shard_services for name in sorted(_ids(s))))
         near = f"{few(listed, NAMED_MOST)}{meant_host(scraper, listed)}"
