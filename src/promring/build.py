@@ -156,7 +156,7 @@ def build_fleet(parts: Parts, context: Context, previous: Previous) -> Fleet:
         context.leadership.leads,
         context.log,
         sections=context.settings.sections,
-        last=memory.members,
+        last=tuple(s for s in memory.members if s.id not in {one.id for one in memory.departing}),
         catalogue=memory.catalogue,
     )
     membership = keys.scrapers.membership(context_of_scrapers)

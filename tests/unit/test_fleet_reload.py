@@ -30,6 +30,8 @@ from promring.core.second_opinion import SecondOpinions, Sick
 from promring.core.standing import History
 from promring.core.trials import Trial
 from promring.core.unresponsive import Answers
+from promring.delivery import Leads, Outcome, always
+from promring.delivery.http_sd import HttpSdDelivery
 from promring.discovery import file as file_source
 from promring.fleet.state import Memory, ServiceMemory
 from promring.fleet.store import Store, orphans, strays
@@ -636,6 +638,47 @@ async def test_fleets_come_together_and_part_in_a_running_promring_and_over_a_re
             promring.write(together=together)
             async with promring.running():
                 assert promring.bodies() == before
+
+
+@pytest.mark.parametrize("kind", ["probe", "file"])
+async def test_scrapers_that_come_with_a_service_get_nothing_of_the_services_of_its_new_fleet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Also not for a moment, before the list of the new fleet is read again; nor in the plan of that moment."""
+    async with scrapers(4) as nodes:
+        (tmp_path / "listed.json").write_text(json.dumps([{"address": node} for node in nodes[2:]]))
+        promring = Promring(tmp_path, nodes)
+        here = {"file": {"path": str(tmp_path / "listed.json")}} if kind == "file" else {"probe": {"nodes": nodes[2:]}}
+        shared = {"delivery": [{"http_sd": {}}], "placement": {"load_factor": None}, "join_delay": "0s"}
+        fleets = [
+            {"name": "from", "scrapers": {"probe": {"nodes": nodes[:2]}}, **shared},
+            {"name": "to", "scrapers": here, **shared},
+        ]
+
+        def write(fleet: str) -> None:
+            targets = [f"10.9.9.{n}:1" for n in range(20)]
+            services = [
+                {"name": name, "fleet": where, "targets": {"static_configs": [{"targets": targets}]}}
+                for name, where in (("comes", fleet), ("stays", "from"), ("there", "to"))
+            ]
+            promring.file.write_text(json.dumps({"fleets": fleets, "shard_services": services}))
+
+        write("from")
+        async with promring.running():
+            served: list[set[str]] = []
+            real = HttpSdDelivery.deliver
+
+            async def deliver(delivery: HttpSdDelivery, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
+                served.extend({s.scraper.id} for s in slices if s.service == "there")
+                return await real(delivery, slices, leads)
+
+            monkeypatch.setattr(HttpSdDelivery, "deliver", deliver)
+            write("to")
+            assert not (await promring.supervisor.reload()).problems
+            await promring.until_in_force()
+            await until(lambda: set(nodes) == promring.supervisor.services["comes"].slices.keys(), "make before break")
+            await until(lambda: set().union(*served) >= set(nodes[2:]), "they are served")
+            assert set().union(*served) == set(nodes[2:]) == promring.supervisor.services["there"].slices.keys()
 
 
 def test_a_service_that_moves_between_fleets_of_consul_does_not_bring_its_scrapers() -> None:

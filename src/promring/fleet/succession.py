@@ -105,9 +105,11 @@ def _leaving(part: Memory, own: Memory, settings: FleetKeys) -> Memory:
     """``part`` with all departing that are no scrapers of the fleet: a service came, they did not."""
     stays = {s.id for s in own.members} | {settings.scraper(node).id for node in settings.listed}
     leaving = {s.id: replace(s, draining=True) for s in part.members if s.id not in stays}
+    standings = {n: replace(one, scraper=leaving.get(n, one.scraper)) for n, one in part.history.standings.items()}
     return replace(
         part,
         members=_sorted(leaving.get(s.id, s) for s in part.members),
+        history=replace(part.history, standings=standings),
         departing=_sorted({**{s.id: s for s in part.departing}, **leaving}.values()),
     )
 
