@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ EPOCH_OF_AGENTS_MOST = 10**10
 """No epoch that an agent says is heeded from here on: whoever reaches the API may say one. Most are seconds since 1970."""
 HEARD_S = 60.0
 """What no agent has said for so long is over."""
+AGENTS_CALM_S = 7200.0
+"""So long after we went above what an agent has we go above the next such slice as soon as at first."""
 HEARD_OF_LEADER_S = 20.0
 """What a leader told is heeded no longer when the lock was not seen for so long: somebody else may lead, or nobody."""
 DOWN_MOST = 100
@@ -93,6 +96,8 @@ class Leadership:
     _agents_have: tuple[Generation, float, float] | None = field(default=None, init=False)
     """The newest generation because of which an agent refuses us, since when it is that one, and when that was last said."""
     _agents_patience_s: float = field(default=SILENT_S, init=False)
+    _above_agents_at: float = field(default=-math.inf, init=False)
+    """When we last went above what an agent has, on ``clock``."""
     _placed_at: dict[str, float] = field(default_factory=dict, init=False)
     """When we last told the loads of a fleet, on ``clock``."""
     _released_at: dict[str, float] = field(default_factory=dict, init=False)
@@ -304,12 +309,14 @@ class Leadership:
             return False
         now = self.clock()
         known, since, heard = self._agents_have or (newest, now, now)
+        if now - self._above_agents_at > AGENTS_CALM_S:
+            self._agents_patience_s = SILENT_S
         if newest > known or now - heard > HEARD_S:
             known, since = newest, now
         self._agents_have = known, since, now
         if now - since < self._agents_patience_s:
             return False
-        self._agents_have = None
+        self._agents_have, self._above_agents_at = None, now
         self._agents_patience_s = min(SILENT_MOST_S, 2 * self._agents_patience_s)
         if self.alone:
             self._climb_above(known)

@@ -8,6 +8,10 @@ done and it was seen scraping nothing of it any more, or when it was dead for ``
 what its last slice says, and has to be emptied, too. From then on it is in no plan, whatever Consul says; what promring had
 registered of it is deregistered.
 
+Another controller may empty it: the leader, or the one that it asks. And who asks nobody any more takes no slice. So one
+that comes for its slices, and everyone at a controller that follows, ends also when it was seen scraping nothing ``PROOF_S``
+after its slice was empty; at a controller that follows and cannot ask it, after twice that time.
+
 Promises: no doubt and no panic because of them. Does not promise that one ends that goes on scraping: it stays visible, and
 what it scrapes counts as doubled.
 Flow: ``succession`` says who departs; ``reconcile`` asks this object around each cycle; ``service`` has them probed.
@@ -66,6 +70,8 @@ class Departures:
         self._dead: set[str] = set()
         self._down: dict[str, float] = {}
         """Since when each refuses, or is silent."""
+        self._empty: dict[str, float] = {}
+        """Since when the slice of each is empty; ``_emptied``: since when that is delivered."""
         self._emptied: dict[str, float] = {}
         self._ended: set[str] = set()
         """Who ended, and is still said to have left its list."""
@@ -82,6 +88,7 @@ class Departures:
         for name in back:
             self._down.pop(name, None)
             self._emptied.pop(name, None)
+            self._empty.pop(name, None)
             self._dead.discard(name)
         self.scrapers = tuple(sorted((*(s for s in self.scrapers if s.id not in back), *new)))
         self._since = {s.id: self._since.get(s.id, self._clock()) for s in self.scrapers}
@@ -108,13 +115,17 @@ class Departures:
         """Of the fleet before a reload."""
         there = {s.id for s in self.scrapers}
         self._dead = before._dead & there
-        for mine, known in ((self._since, before._since), (self._down, before._down), (self._emptied, before._emptied)):
+        for mine, known in zip(self._times, before._times, strict=True):
             mine.update({name: at for name, at in known.items() if name in there})
 
     def stood_still(self, seconds: float) -> None:
         """So long nobody was asked, and nobody could come in."""
-        for times in (self._since, self._down, self._emptied):
+        for times in self._times:
             times.update({name: at + seconds for name, at in times.items()})
+
+    @property
+    def _times(self) -> tuple[dict[str, float], ...]:
+        return self._since, self._down, self._empty, self._emptied
 
     def applied(self, facts: Facts, coming: Collection[str] = ()) -> Facts:
         """``facts`` with those that depart as drained ones, and without those that are gone. ``coming``: who is listed, and
@@ -168,11 +179,20 @@ class Departures:
         """Who has nothing any more, and may still scrape it: to be asked."""
         return {s.id for s in self.scrapers if s.id in self._emptied}
 
-    def end(self, targets: Mapping[str, int], reached: Collection[str], seen: Mapping[str, Seen]) -> Members:
+    def end(
+        self, targets: Mapping[str, int], reached: Collection[str], seen: Mapping[str, Seen], *, follows: bool = False
+    ) -> Members:
         """Those that end now. ``targets``: how many are in the slices of each scraper; ``reached``: whose slices were
-        delivered, as they are.
+        delivered, as they are; ``follows``: another controller delivers them.
         """
-        done = {s.id for s in self.scrapers if s.draining and self._is_done(s.id, targets, reached, seen)}
+        empty = {s.id for s in self.scrapers if s.draining and self._is_empty(s.id, targets.get(s.id))}
+        done = {
+            name
+            for name in empty
+            if self._is_done(name, reached, seen)
+            or (follows and self._is_over(name, seen, waits=False))
+            or (self._pulls and self._is_over(name, seen, waits=True))
+        }
         ended = tuple(s for s in self.scrapers if s.id in self._dead or s.id in done)
         if not ended:
             return ()
@@ -186,11 +206,30 @@ class Departures:
         self.changed.set()
         return ended
 
-    def _is_done(self, name: str, targets: Mapping[str, int], reached: Collection[str], seen: Mapping[str, Seen]) -> bool:
-        left, now = targets.get(name), self._clock()
+    def _is_empty(self, name: str, left: int | None) -> bool:
+        """``left``: the targets in its slices; None: the first plan with it as a drained one is still to come."""
         if left is None:
-            return False  # the first plan with it as a drained one is still to come
-        if left or name not in reached:
+            return False
+        if left:
+            self._empty.pop(name, None)
+            self._emptied.pop(name, None)
+            return False
+        self._empty.setdefault(name, self._clock())
+        return True
+
+    def _is_over(self, name: str, seen: Mapping[str, Seen], *, waits: bool) -> bool:
+        """Whether it scrapes nothing ``PROOF_S`` after its slice was empty, whoever emptied it. ``waits``: until that is
+        seen, however long it cannot be asked.
+        """
+        over_at, found = self._empty[name] + PROOF_S, seen.get(name)
+        if self._audited and found is not None and found.at > over_at:
+            return not len(found.ids)
+        return not waits and self._clock() > over_at + PROOF_S * self._audited
+
+    def _is_done(self, name: str, reached: Collection[str], seen: Mapping[str, Seen]) -> bool:
+        """Whether it has taken its empty slice from here, and scrapes nothing of it."""
+        now = self._clock()
+        if name not in reached:
             self._emptied.pop(name, None)
             return False
         if name not in self._emptied:

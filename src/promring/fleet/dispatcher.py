@@ -116,10 +116,12 @@ class Dispatcher:
         unsure = {scraper for (_, scraper), times in undelivered.items() if not times}  # it may come for other services
         told = self._refused_before & self._unheard.keys() - undelivered.keys()
         cut_off = {scraper for _, scraper in failing - told if scraper not in reached and scraper not in unsure}
-        self.tried = frozenset(taken | undelivered.keys())
-        refusing = self._refusals.now(
-            {pair for pair in failing if pair[1] not in cut_off}, self.tried | self._unheard.keys()
-        )
+        self.tried = frozenset(taken | waits)
+        refusing = frozenset[tuple[str, str]]()
+        if self._leadership.leads():  # else nobody is given anything here, and nobody refuses anything
+            of_each = {pair for pair in failing if pair[1] not in cut_off}
+            unsure_yet = {pair for pair, times in undelivered.items() if times} - failing
+            refusing = self._refusals.now(of_each, taken | undelivered.keys() | self._unheard.keys(), unsure_yet)
         self.failing = Failing.of(cut_off, refusing)
         self._say_refusing(known.refusing)
         known_cut_off = set(known.scrapers)
@@ -180,7 +182,11 @@ class Dispatcher:
 
     @property
     def taken(self) -> dict[tuple[str, str], Taken]:
-        """By service and scraper."""
+        """By service and scraper. Who follows gives nothing to most: there everyone who is not seen counts as having taken,
+        in time, what the leader gives.
+        """
+        if not self._leadership.leads():
+            return self._offered(follows=True)
         return {(name, scraper): one for name, c in self.couriers.items() for scraper, one in c.receipts.taken.items()}
 
     @property
@@ -196,7 +202,11 @@ class Dispatcher:
     @property
     def offered(self) -> dict[tuple[str, str], Taken]:
         """By service and scraper: what each was given, or should have come for."""
-        return {(name, scraper): one for name, c in self.couriers.items() for scraper, one in c.receipts.offered().items()}
+        return self._offered(follows=False)
+
+    def _offered(self, *, follows: bool) -> dict[tuple[str, str], Taken]:
+        offered = ((name, c.receipts.offered(follows=follows)) for name, c in self.couriers.items())
+        return {(name, scraper): one for name, some in offered for scraper, one in some.items()}
 
     @property
     def pulled(self) -> bool:

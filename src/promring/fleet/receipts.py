@@ -81,9 +81,11 @@ class Receipts:
         if upto > -NEVER:
             self._took((name for name, one in running.items() if one.at - one.since >= RUNNING_S), upto)
 
-    def offered(self) -> Mapping[str, Taken]:
-        """What each was given, or should have come for by now, here or to another controller."""
-        if not self._only_pulled:
+    def offered(self, *, follows: bool = False) -> Mapping[str, Taken]:
+        """What each was given, or should have come for by now, here or to another controller. ``follows``: another one
+        pushes, too.
+        """
+        if not self._only_pulled and not follows:
             return self.given
         now, offered = time.monotonic(), dict(self.given)
         waiting: defaultdict[float, list[str]] = defaultdict(list)

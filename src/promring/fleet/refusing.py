@@ -46,15 +46,17 @@ class Refusing:
         """Whether nobody has refused anything for long."""
         return not self._known
 
-    def now(self, failing: Collection[Pair], asked: Collection[Pair]) -> frozenset[Pair]:
-        """Those that count as refusing. ``failing``: those that do now; ``asked``: all that were given a slice lately."""
+    def now(self, failing: Collection[Pair], asked: Collection[Pair], unsure: Collection[Pair] = ()) -> frozenset[Pair]:
+        """Those that count as refusing. ``failing``: those that do now; ``asked``: all that were given a slice lately;
+        ``unsure``: who has not taken it the last time, and may be about to fail: that is no taking.
+        """
         at = self._clock()
         for pair in failing:
             one = self._known.setdefault(pair, _One())
             if one.over:
                 one.patience_s = min(AGAIN_MOST_S, max(AGAIN_FIRST_S, 2 * one.patience_s))
             one.taken_since, one.over = None, False
-        for pair in self._known.keys() - failing:
+        for pair in self._known.keys() - failing - {*unsure}:
             one = self._known[pair]
             one.taken_since = at if one.taken_since is None else one.taken_since
             taken_s = at - one.taken_since

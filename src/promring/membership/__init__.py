@@ -100,9 +100,9 @@ class DirectCheck(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class MembershipContext:
     """What a membership is built from beside its own settings. ``name``: of the fleet; ``scraper``: a node as a scraper of
-    the fleet; ``zone_label``: the name of the metadata that is a scraper's zone; ``last``: who lived before and does not depart; ``catalogue``:
-    who was listed before; ``consul``: a client where a fleet needs one; ``leads``: whether we may write; ``sections``: the
-    top-level ones; ``api``: how a scraper is asked.
+    the fleet; ``zone_label``: the name of the metadata that is a scraper's zone; ``last``: who lived before and does not
+    depart; ``catalogue``: who was listed before; ``consul``: a client where a fleet needs one; ``leads``: whether we may
+    write; ``sections``: the top-level ones; ``api``: how a scraper is asked.
     """
 
     name: str

@@ -54,6 +54,10 @@ class LiveGauges(Collector):
             (),
             [((), float(self._controller.leadership.leads()))],
         )
+        lock = float(not self._controller.leadership.alone)
+        yield gauge(
+            "lock", "1 with controllers.lock: several controllers may run, and scrapers ask any of them.", (), [((), lock)]
+        )
         locked_out = self._controller.leadership.locked_out_by is not None
         yield gauge(
             "locked_out",

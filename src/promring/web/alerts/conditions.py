@@ -92,6 +92,13 @@ def _failing(readings: Readings) -> Numbers:
     return {series: rise for series, rise in rose("promring_discovery_failures_total")(readings).items() if series in late}
 
 
+def _not_asking(readings: Readings) -> Numbers:
+    """Of several controllers one does not know whether a scraper asks another one."""
+    if any(readings.now("promring_lock").values()):
+        return {}
+    return old("promring_scraper_last_ask_timestamp_seconds", 300)(readings)
+
+
 def _certificate_ends(readings: Readings) -> Numbers:
     begins = readings.now("promring_certificate_start_timestamp_seconds")
     found: Numbers = {}
@@ -152,7 +159,7 @@ CONDITIONS: Mapping[str, Condition] = {
     "PromringPlanHeld": _held,
     "PromringNoRoomForLoss": above(0, "promring_lacking_load_after_loss", of="scraper"),
     "PromringLoadsUnknown": rose("promring_loads_failures_total"),
-    "PromringScraperNotAsking": old("promring_scraper_last_ask_timestamp_seconds", 300),
+    "PromringScraperNotAsking": _not_asking,
     "PromringListNotTaken": old("promring_scraper_untaken_timestamp_seconds", 300),
     "PromringProbesImpossible": rose("promring_probes_total", label="outcome", among=("distrusted", "not_made")),
     "PromringFlapping": _flapping,
