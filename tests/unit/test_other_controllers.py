@@ -5,7 +5,7 @@ time.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pytest
@@ -15,16 +15,18 @@ from promring.core.evidence import Handover
 from promring.core.sight import Runs, Sight
 from promring.delivery.http_sd import HttpSdDelivery
 from promring.election.leadership import Leadership
+from promring.election.loop import Election, Lease
 from promring.fleet.asks import Asks
 from promring.fleet.deliveries import ServiceDeliveries
 from promring.fleet.departures import PROOF_S, Departures
 from promring.fleet.dispatcher import UNDELIVERABLE_AFTER, Dispatcher
 from promring.fleet.visitors import PATIENCE_S
-from promring.model import Failing, Generation, Members
+from promring.model import Failing, Generation, Members, StoreError
 from promring.telemetry import log
 from promring.telemetry.metrics import Metrics
 from promring.web.alerts.conditions import CONDITIONS
 from promring.web.alerts.readings import Readings
+from tests.fakes.lock import FakeLockServer
 from tests.seeing import owned, seen_with
 from tests.unit.test_fleet_loop import A as ONE
 from tests.unit.test_fleet_loop import B as TWO
@@ -232,6 +234,33 @@ async def test_a_lease_that_lapses_does_not_make_who_refuses_wait_longer(tmp_pat
     loop.sinks["db"].broken_for = set()
     await cycles(2)
     assert not loop.dispatcher.failing.refusing, "it never took the service in between, so it gets its share at once"
+
+
+async def test_who_is_drained_is_told_when_the_note_that_has_it_was_written() -> None:
+    now = [1000.0]
+    server = FakeLockServer(lambda: now[0])
+    term = Leadership(alone=False, clock=lambda: now[0])
+    nothing: Mapping[str, frozenset[str]] = {}
+    election = Election(
+        server.candidate(5.0),
+        Lease("us", 5.0),
+        term,
+        informed=lambda: True,
+        highest=lambda: 0,
+        drained=lambda: nothing,
+        log=log.get(),
+    )
+    for _ in range(2):
+        await election._round()
+    assert (term.leads(), term.drained_told) == (True, {})
+    term.drain("main", frozenset({B.id}))
+    server.down = True
+    with pytest.raises(StoreError):
+        await election._round()
+    assert term.drained_told == {}, "the store is out of reach: another leader would not know of it"
+    server.down = False
+    await election._round()
+    assert term.drained_told == {"main": frozenset({B.id})}
 
 
 def test_the_patience_with_agents_that_have_a_newer_slice_is_forgotten_in_time() -> None:

@@ -113,6 +113,7 @@ def test_of_whom_nothing_is_seen_after_a_start_without_a_state_waits(loop: FakeL
     assert [back.waits("db", name) for name in "abc"] == [False, True, True]
     assert not back.waits("web", "b")
     assert back.why("b") == back.why("b", "db") != ""
+    assert back.why("b").startswith("nobody has seen yet what b has of db: nothing new of that for up to ")
     assert (back.why("a"), back.why("b", "web")) == ("", "")
     assert back.ended({("db", "a")}, loop.time()) == set()
     back.end(back.ended({("db", "b"), ("web", "c")}, loop.time()))

@@ -140,7 +140,7 @@ def _begun(controller: Controller, fleet: str, scraper: str, *, force: bool, tel
     answer = answered.data
     drain = Drain(fleet, answer.scraper, answered, had=answer.had, left=answer.left)  # by the name that the controller has
     if not answer.kept:
-        tell(f"{fleet}: the controller cannot save that: its restart would forget the drain")
+        tell(f"{fleet}: that is not saved, or not in the lock's note: a restart, or another leader, would forget the drain")
     if answer.keeps_all:
         drain.result, drain.why = "keeps_all", "no other scraper could take anything: it keeps everything until one can"
     elif not answer.alive:

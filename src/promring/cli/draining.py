@@ -115,7 +115,9 @@ class _Watch:
             return f"no answer, asked again: {error.message}"
         if not data.leader:
             leader = data.controllers.leader or "nobody"
-            return f"{self.controller.url} does not lead any more, {leader} does; the drain is kept"
+            kept = all(drain.answer is None or drain.answer.data.kept for drain in drains)
+            so = "the drain is kept" if kept else "look whether it knows of the drain"
+            return f"{self.controller.url} does not lead any more, {leader} does; {so}"
         known = {fleet.name: fleet for fleet in data.fleets}
         if missing := [drain.fleet for drain in drains if drain.fleet not in known]:
             return f"{self.controller.url} does not run {', '.join(missing)} now"

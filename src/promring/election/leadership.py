@@ -66,7 +66,10 @@ class Leadership:
     heard_at: float = float("-inf")
     """When the lock was last seen, which another controller has, on ``clock``."""
     drained: Mapping[str, frozenset[str]] | None = None
-    """Scrapers that a person drained, by fleet, for all controllers; None: each for itself."""
+    """Scrapers that a person drained, by fleet, for all controllers; None: each for itself. ``drained_told``: in the note
+    that we wrote last.
+    """
+    drained_told: Mapping[str, frozenset[str]] | None = None
     lists: Mapping[str, Mapping[str, Fingerprint]] = field(default_factory=dict)
     """What the last plan of a leader was made of, by shard service and source."""
     released: Mapping[str, tuple[Release, ...]] = field(default_factory=dict)

@@ -198,6 +198,7 @@ class Election:
         if not await self._store.renew(seen, None if note == self._note else note.encode()):
             return False
         self._note, self._reigns, self._free_since, self._said_not_taken = note, True, None, False
+        self._leadership.drained_told = note.who_is_drained()
         self._leadership.lead(self._lease.name, epoch, started + self._lease.lease_s)
         return True
 

@@ -1,6 +1,7 @@
-"""After a start without a state: scrapers that get no new list yet, because nobody has seen which targets they have.
+"""After a start without a state, and where a service is new: scrapers that get no new list yet, because nobody has seen
+which targets they have.
 
-The state that was lost may have given a scraper targets that the new plan gives to another scraper. The targets that a
+A state that was lost may have given a scraper targets that the new plan gives to another scraper. The targets that a
 scraper shows count as given to it (``takeover``). A scraper that does not answer in time, or does not show the job of a
 service, shows none: a new list would take these targets away before their new owners scrape them.
 
@@ -15,14 +16,14 @@ import time
 from collections.abc import Collection, Mapping
 
 from promring.core.idle import Pair
+from promring.runtime.text import few
 from promring.telemetry.log import Logger
 
 NOT_YET = float("inf")
+NAMED_MOST = 5
 TAKING_S = 30.0
 """So long the others may take to come for what they own now, before they scrape it."""
-NOTE = (
-    "there was no state, and nobody has seen what they have: they get no new list until it is seen, or others scrape theirs"
-)
+NOTE = "nobody has seen yet what they have: they get no new list of it until that is seen, or others scrape theirs"
 
 
 class HeldBack:
@@ -40,7 +41,8 @@ class HeldBack:
         new = {pair: until for pair in every if pair not in shown}
         self.until = {**self.until, **new}
         if new:
-            self._log.warning("scrapers_held_back", scrapers=",".join(sorted({name for _, name in new})), note=NOTE)
+            said = {key: ",".join(sorted({pair[at] for pair in new})) for at, key in ((1, "scrapers"), (0, "services"))}
+            self._log.warning("scrapers_held_back", **said, note=NOTE)
 
     def stood_still(self, seconds: float) -> None:
         """So long nobody could come for a list."""
@@ -60,11 +62,11 @@ class HeldBack:
 
     def why(self, name: str, service: str = "") -> str:
         """Why this scraper gets nothing of a service, or of any; empty: it is not held back."""
-        ends = [until for pair, until in self.until.items() if pair[1] == name and service in ("", pair[0])]
+        ends = {pair[0]: until for pair, until in self.until.items() if pair[1] == name and service in ("", pair[0])}
         if not ends:
             return ""
-        left_s = max(0.0, max(ends) - time.monotonic())
-        return f"nobody has seen yet what {name} has, and promring began without a state: up to {left_s:.0f} s more"
+        left_s, services = max(0.0, max(ends.values()) - time.monotonic()), few(sorted(ends), NAMED_MOST)
+        return f"nobody has seen yet what {name} has of {services}: nothing new of that for up to {left_s:.0f} s more"
 
     def waits(self, service: str, name: str) -> bool:
         """Whether it gets nothing of the service now."""

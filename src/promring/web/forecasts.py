@@ -162,16 +162,21 @@ class Forecasts:
         return fleet, name
 
     async def _drain(self, request: web.Request, *, back: bool) -> bool:
-        """Whether it is on the disk, too, so that a restart does not forget it."""
+        """Whether it is on the disk, and in the note of the lock: neither a restart nor another leader forgets it."""
         fleet, name = self._asked(request)  # again: while the forecast was made, a reload may have put another in its place
         fleet.reconciler.drain(name, back=back)
         self._api.changed()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SAVED_S):
-                while not fleet.reconciler.saved:
+                while not (fleet.reconciler.saved and self._told()):
                     await asyncio.sleep(SAVED_LOOK_S)
                     fleet = self._controller.fleets.get(fleet.name, fleet)
-        return fleet.reconciler.saved
+        return fleet.reconciler.saved and self._told()
+
+    def _told(self) -> bool:
+        """Whether the other controllers can know who is drained."""
+        leadership = self._controller.leadership
+        return leadership.alone or leadership.drained_told == leadership.drained
 
     async def _forecast(self, fleet: Fleet, name: str, *, back: bool) -> Forecast | None:
         """What a drain, or the end of it, would move; None when that cannot be said now."""

@@ -138,7 +138,10 @@ class Drained(Answer, frozen=True):
     fleet: str
     scraper: Annotated[str, doc("Its id.")]
     drained: Annotated[bool, doc("true: from now on.")]
-    kept: Annotated[bool, doc("Whether that is on the disk, so that a restart does not forget it.")]
+    kept: Annotated[
+        bool,
+        doc("Whether it is on the disk and in the lock's note: neither a restart nor another leader forgets it."),
+    ]
     alive: Annotated[bool, doc("Whether it counts as alive.")]
     had: Annotated[int, doc("Targets that it had.")]
     left: Annotated[int, doc("Targets that it has now.")]
@@ -153,7 +156,10 @@ class Undrained(Answer, frozen=True):
     scraper: Annotated[str, doc("Its id.")]
     drained: Annotated[bool, doc("false: from now on.")]
     was_drained: Annotated[bool, doc("Whether it was drained until now; false: nothing changes.")]
-    kept: Annotated[bool, doc("Whether that is on the disk, so that a restart does not forget it.")]
+    kept: Annotated[
+        bool,
+        doc("Whether it is on the disk and in the lock's note: neither a restart nor another leader forgets it."),
+    ]
     alive: Annotated[bool, doc("Whether it counts as alive.")]
     forecast: Annotated[Forecast | None, doc("Null when that cannot be said, or not in time.")]
 
