@@ -68,6 +68,11 @@ class FakeConsul:
             await asyncio.gather(self._flapping, return_exceptions=True)
         await self._runner.cleanup()
 
+    @property
+    def ids(self) -> set[str]:
+        """Of all instances."""
+        return set(self._services)
+
     async def forget(self) -> None:
         """As a restart without the data."""
         self._services.clear()

@@ -364,3 +364,26 @@ async def test_who_may_not_touch_the_lock_any_more_does_not_keep_it_from_others(
 
             await until(is_ours, "it has the lock again", 60)
             await lock.release(b"a note")
+
+
+async def test_a_check_that_the_agent_forgot_is_made_again(tmp_path: Path, each_consul: Path) -> None:
+    """An agent deregisters the service of a controller that was frozen for a minute, and knows nothing when it comes without
+    its data. With ACLs 1.8 says so in other words than without.
+    """
+    case = Case("forgotten", LOCK, locks=True)
+    async with denying(each_consul, tmp_path) as (consul, session):
+        token = await token_of(consul, session, case)
+        async with Client(Access(address=consul.url, token=token)) as client:
+            lock = ConsulLockStore(client, f"{case.name}/leader", "one", 5.0)
+            assert await lock.take(await lock.read()) == ""
+            known = await asked(consul, session, "GET", "/v1/agent/services")
+            (ours,) = [name for name in known if name.startswith("promring-")]
+            await asked(consul, session, "PUT", f"/v1/agent/service/deregister/{ours}")
+
+            async def is_ours() -> bool:
+                seen = await lock.read()
+                return seen.ours or (not seen.held and await lock.take(seen) == "")
+
+            await until(is_ours, "the lock again")
+            again = await asked(consul, session, "GET", "/v1/agent/services")
+            assert [name for name in again if name.startswith("promring-")] != [ours]

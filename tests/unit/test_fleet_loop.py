@@ -35,7 +35,7 @@ from promring.fleet.state import Memory
 from promring.fleet.store import Store
 from promring.fleet.weighing import Weighing
 from promring.loads.learner import Known as Learnt
-from promring.model import Empty, Failing, Known, Owners, Scraper, Slice, TargetGroup, TargetPool, Unknown
+from promring.model import NONE_FAILING, Empty, Failing, Known, Owners, Scraper, Slice, TargetGroup, TargetPool, Unknown
 from promring.telemetry import log
 from promring.telemetry.metrics import Metrics
 from tests.seeing import owned, seen_with
@@ -391,6 +391,35 @@ async def test_a_scraper_that_refuses_one_service_is_named_and_others_get_what_i
     assert now[A.id] | now[B.id] | now[C.id] == {f"d{n}:1" for n in range(25)}
     assert now[B.id] == before["db"][B.id], "it keeps what it has"
     assert {name: loop.targets(name) for name in ("node", "web")} == {name: before[name] for name in ("node", "web")}
+
+
+async def test_a_scraper_that_is_reached_again_after_its_host_was_gone_refuses_no_service(tmp_path: Path) -> None:
+    """Its services are delivered one after the other; those that are still to come failed since the host was gone."""
+    loop = FleetLoop(tmp_path, policy=Policy(64, None))
+    await loop.say((A, B, C), db=listed("d"), node=listed("n"), web=listed("w"))
+    for sink in loop.sinks.values():
+        sink.broken_for = {B.id}
+    await loop.say(db=listed("d", count=25), node=listed("n", count=25), web=listed("w", count=25))
+    for _ in range(UNDELIVERABLE_AFTER + 1):
+        await loop.reconciler.cycle()
+    assert loop.dispatcher.failing == Failing((B.id,))
+    with structlog.testing.capture_logs() as lines:
+        loop.dispatcher._log = structlog.get_logger()
+        loop.sinks["db"].broken_for = set()
+        await loop.reconciler.cycle()
+        assert loop.dispatcher.failing == NONE_FAILING
+        loop.sinks["node"].broken_for = set()
+        for _ in range(UNDELIVERABLE_AFTER - 2):
+            await loop.reconciler.cycle()
+        assert events_of(lines) == ["scraper_deliverable_again"]
+        for _ in range(UNDELIVERABLE_AFTER + 1):
+            await loop.reconciler.cycle()
+    assert loop.dispatcher.failing == Failing((), (("web", B.id),)), "it really refuses this one"
+    assert events_of(lines) == ["scraper_deliverable_again", "services_undeliverable"]
+
+
+def events_of(lines: Sequence[Mapping[str, object]]) -> list[object]:
+    return [line["event"] for line in lines if "deliverable" in str(line["event"])]
 
 
 class Picky(Sink):

@@ -158,9 +158,7 @@ async def test_a_drain_that_is_answered_is_on_the_disk(tmp_path: Path) -> None:
         assert Store(tmp_path / "state", "node", log.get()).load().drained == {node}
 
 
-async def test_a_drain_is_kept_where_other_controllers_can_know_of_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_drain_is_kept_when_other_controllers_can_know_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a lock: once a note has it. The leader may be cut off from its store and lose the lock in the next seconds."""
     monkeypatch.setattr("promring.web.forecasts.SAVED_S", 0.2)
     async with running(tmp_path) as r:

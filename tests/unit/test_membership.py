@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from aiohttp import web
 from promring.consul.catalogue import Catalogue
 from promring.consul.client import Access, Check, Client, HealthEntry, Node, Service
 from promring.consul.instances import MARK
-from promring.consul.registration import CHECK, Registration, missing
+from promring.consul.registration import CHECK, Registrar, Registration, missing
 from promring.consul.watch import HealthWatch
 from promring.membership import Publish
 from promring.membership.consul import ConsulMembership
@@ -198,6 +200,52 @@ def test_registered_are_all_nodes_of_an_empty_service_and_the_lost_ones_of_ours(
     entries: list[HealthEntry], expected: list[tuple[str, int]]
 ) -> None:
     assert missing(REGISTRATION, entries) == expected
+
+
+def test_what_promring_had_registered_is_registered_again_also_beside_those_of_others() -> None:
+    others = [entry(7, ours=False), entry(2, ours=False)]
+    assert missing(REGISTRATION, others, was_ours=True) == NODES[:1]
+    assert missing(REGISTRATION, others) == []
+
+
+async def test_scrapers_that_consul_forgot_come_back_beside_those_of_others_also_after_a_reload() -> None:
+    said = io.StringIO()
+    log.configure(stream=said)
+    async with FakeConsul() as consul, Client(Access(consul.address)) as client:
+        first = Registrar(client, REGISTRATION, frozenset, lambda _: None, lambda: True, log.get())
+        await first._once()
+        assert len(consul.ids) == len(NODES)
+        await consul.forget()
+        await client.register({"ID": "others", "Name": "x", "Address": "10.0.0.9", "Port": 9})
+        unknowing, after_a_reload = (
+            Registrar(client, REGISTRATION, frozenset, lambda _: None, lambda: True, log.get()) for _ in range(2)
+        )
+        for _ in range(3):
+            await unknowing._once()
+        assert consul.ids == {"others"}, "after a restart nobody knows whose they were"
+        (line,) = [one for one in said.getvalue().splitlines() if "register_left_to_others" in one]
+        assert "10.0.0.1:1, 10.0.0.1:2" in line
+        after_a_reload.go_on_from(first)
+        await after_a_reload._once()
+        assert len(consul.ids) == 1 + len(NODES)
+
+
+def test_of_one_scraper_that_is_registered_twice_the_one_as_configured_counts() -> None:
+    """With two agents: one died, the next leader registered it with its own, and the first came back."""
+    wanted = Registration("x", {NODES[0]: {"promring_weight": "3"}}, "/-/healthy", 5.0, 2.0, frozenset({"promring_weight"}))
+
+    def one(agent: str, more: Mapping[str, str]) -> HealthEntry:
+        made = entry(1, ours=True, check=wanted.check, more=more)
+        checks = [Check("serfHealth", "passing"), Check("service:x-1", "passing", "x-1")]
+        return HealthEntry(Node(agent, "10.0.0.1"), made.service, checks)
+
+    entries = [one("a1", {}), one("a2", {"promring_weight": "3"})]
+    assert missing(wanted, entries) == []
+    catalogue = Catalogue(lambda node, meta: replace(scraper(node), weight=float(meta.get("promring_weight", "1"))))
+    catalogue.own_node = "a2"
+    assert [s.weight for s in catalogue.members(entries)[0]] == [1.0]
+    catalogue.as_wanted = wanted.is_met_by
+    assert [s.weight for s in catalogue.members(entries)[0]] == [3.0]
 
 
 async def test_a_catalogue_that_was_forgotten_is_registered_again_and_nobody_dies_of_it() -> None:

@@ -287,6 +287,14 @@ def test_what_was_registered_in_a_service_of_consul_that_is_left_is_said_to_stay
         )
 
 
+def test_a_removed_service_names_also_what_its_deliveries_before_wrote() -> None:
+    """It was renamed, and its old files went on being written: they are left, too."""
+    path = "out/{service}/{host}_{port}.json"
+    was, now = of(settings(service("extra", path=path))), of(settings(service("extra2", path=path)))
+    left = left_behind(now, Known((), dict.fromkeys(NODES, 20), ways=[OldWay(was.delivery[0], was)]))
+    assert sorted(left.where) == [f"/srv/out/{name}/10.0.0.{n}_9090.json" for name in ("extra", "extra2") for n in (1, 2, 3)]
+
+
 def test_a_removed_service_is_named_with_what_it_leaves() -> None:
     old = settings(service(), service("more", path="more/{scraper}.json"))
     (found,) = decisions(old, settings(service()))

@@ -97,7 +97,7 @@ def test_all_proved_a_moment_ago_and_nothing_doubted_is_good() -> None:
         ({"coverage": {"age_s": 900.0}}, "warn", "45 of 45 targets seen scraped 900 s ago, which is old"),
         ({"coverage": {"at": None}}, "unknown", "the scrapers were not asked yet"),
         ({"coverage": {"down": 23}}, "warn", "(23 down): most are asked without success"),
-        ({"targets": 50}, "unknown", "45 of 45 targets seen scraped 6 s ago, 50 since then"),
+        ({"targets": 50}, "unknown", "45 of 45 targets seen scraped 6 s ago; there are 50 now"),
         ({"targets": None}, "unknown", "no plan yet"),
         ({"scrapers": scrapers(0, 2)}, "bad", "10.0.0.0:9090, 10.0.0.2:9090 down, still counted as alive with 30 targets"),
         ({"scrapers": scrapers(1, last=True)}, "bad", "10.0.0.1:9090 down, still counted as alive with 15 targets"),

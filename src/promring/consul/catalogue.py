@@ -23,6 +23,8 @@ class Catalogue:
     def __init__(self, make_scraper: MakeScraper, *, warning_is_dead: bool = False, weight_most: float = 100.0) -> None:
         self._make = make_scraper
         self._warning_is_dead, self._weight_most = warning_is_dead, weight_most
+        self.as_wanted: Callable[[tuple[str, int], Mapping[str, str]], bool] = lambda place, metadata: True
+        """Whether an instance at a place says what is configured; one may be registered with two agents, once as it was."""
         self.own_node: str | None = None
         """The node of the agent that is asked; empty: it is not known. None: it was not asked yet."""
         self.listed: Members = ()
@@ -54,7 +56,7 @@ class Catalogue:
         chosen: dict[str, tuple[str, Scraper, Condition]] = {}
         refused: dict[str, str] = {}
         known = [(entry, self._condition(entry)) for entry in entries]
-        for entry, condition in sorted(known, key=_first_best):
+        for entry, condition in sorted(known, key=self._first_best):
             name = entry.service.id
             try:
                 place = entry.place()
@@ -75,6 +77,21 @@ class Catalogue:
         self._alive = frozenset(s.id for s in alive)
         return tuple(sorted(alive)), refused
 
+    def _first_best(self, known: tuple[HealthEntry, Condition]) -> tuple[object, ...]:
+        """Of several instances with one identity the first counts: one whose agent lives, then one that is checked at all,
+        then one that lives, then one that promring registered as it is configured now.
+        """
+        entry, condition = known
+        unchecked = not any(check.service_id for check in entry.checks or ())
+        lives = (condition.alive is None, unchecked, not condition.alive)
+        return (*lives, self._is_as_before(entry), entry.service.id, entry.node.node)
+
+    def _is_as_before(self, entry: HealthEntry) -> bool:
+        try:
+            return entry.is_ours and not self.as_wanted(entry.place(), entry.service.meta or {})
+        except ValueError:  # it is no address
+            return True
+
     def _condition(self, entry: HealthEntry) -> Condition:
         return entry.condition(own_node=self.own_node or "", warning_is_dead=self._warning_is_dead)
 
@@ -89,12 +106,3 @@ class Catalogue:
             self.unsure = scrapers
             self._probed = {s.id: self._probed[s.id] for s in scrapers if s.id in self._probed}
             self.unsure_changed.set()
-
-
-def _first_best(known: tuple[HealthEntry, Condition]) -> tuple[object, ...]:
-    """Of several instances with one identity the first counts: one whose agent lives, then one that is checked at all, then
-    one that lives.
-    """
-    entry, condition = known
-    unchecked = not any(check.service_id for check in entry.checks or ())
-    return (condition.alive is None, unchecked, not condition.alive, entry.service.id, entry.node.node)

@@ -34,6 +34,7 @@ T = TypeVar("T")
 DEFAULT_ADDRESS = "127.0.0.1:8500"
 DEADLINE_S = 10.0
 WAIT_S = 30.0
+NO_CHECK = b"does not have associated TTL", b"Unknown check"  # a status 500 of 1.8, without ACLs and with them
 LOCK_DEADLINE_S = 2.0
 DECODE_BESIDE_BYTES = 64 * 1024
 
@@ -219,7 +220,7 @@ class Client(WithSession):
         response = await self._call(
             "PUT", path, deadline_s=LOCK_DEADLINE_S, fine=(200, 404, 500), local=True, needs=service_write(service)
         )
-        if response.status == 500 and b"TTL" not in response.body:  # 1.8: "does not have associated TTL"
+        if response.status == 500 and not any(words in response.body for words in NO_CHECK):
             raise ConsulError(f"{self.where}: status 500: {response.text()}")
         return response.status == 200
 

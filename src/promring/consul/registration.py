@@ -3,9 +3,10 @@
 Promises: nothing is registered with an agent of another datacenter than the one that is read, where it would never be seen;
 what promring registered is registered again when Consul forgets it (a restart without its data), and with our
 agent when the agent it was registered with dies, for a dead agent's instances are critical whatever they do; instances
-that others registered are never touched, replaced or removed; a configured node is added only to a service that promring
-registered or that is empty. A node that was alive in the last good answer is registered as passing, so an amnesiac
-Consul does not make a living scraper look dead for one check interval; any other starts as critical.
+that others registered are never touched, replaced or removed; a configured node is added only to a service that is empty,
+or that promring registered, as far as that was seen since the start: else it is named. A node that was alive in the last
+good answer is registered as passing, so an amnesiac Consul does not make a living scraper look dead for one check interval;
+any other starts as critical.
 Credentials of ``scraper_api`` are in the check's headers. When they change, or when nobody knows which ones are registered
 (after a start), a scraper is registered again; no metadata and no log line has them.
 """
@@ -24,6 +25,7 @@ from promring.consul.client import Client, HealthEntry
 from promring.consul.instances import FILTERED, MARK, READ_RULES
 from promring.consul.rights import Right
 from promring.model import ConsulError, join_host_port
+from promring.runtime.text import few
 from promring.runtime.unforeseen import Lasting
 from promring.telemetry.log import Logger
 
@@ -32,6 +34,8 @@ LOOK_S = 5.0
 RETRY_S = 1.0
 INVISIBLE_S = 60.0
 INVISIBLE_LOOKS = 3
+NAMED_MOST = 10
+LEFT = "others registered this service, so the configured ones are not added: register them there, or deregister theirs"
 
 Node = tuple[str, int]
 
@@ -124,6 +128,9 @@ class Registrar:
         self._leads = leads
         self._log = log
         self._looked = asyncio.Event()
+        self._was_ours = False
+        """Whether promring was seen to have registered some of the service, by this process or one before a reload."""
+        self._left: list[Node] = []
         self._registered: list[Node] = []
         self._invisible = 0
         self._extra: list[str] = []
@@ -145,6 +152,10 @@ class Registrar:
         this agent, registered them. ``of_others`` is told who is there because somebody else registered it.
         """
         self._departing, self._gone, self._of_others = departing, gone, of_others
+
+    def go_on_from(self, before: Registrar) -> None:
+        """Of the same service, before a reload."""
+        self._was_ours = before._was_ours
 
     def look_now(self) -> None:
         """The watch saw an empty service: do not wait for the next look."""
@@ -197,13 +208,15 @@ class Registrar:
             raise ConsulError(FILTERED.format(service=self._registration.service))
         entries = found.entries
         headers = await self._registration.api.credentials()
-        nodes = missing(self._registration, entries)
+        self._was_ours |= any(entry.is_ours for entry in entries)
+        nodes = missing(self._registration, entries, was_ours=self._was_ours)
         if self._leads():
             outdated = self._outdated(entries, headers)
             nodes += [node for node in outdated if node not in nodes]
         if not self._leads():
             self._settle(self._alive() & frozenset(nodes))  # whoever leads registers them: they will come back one by one
             return 0
+        self._say_left(entries)
         self._say_extra(entries)  # first: what is deregistered is soon not known any more
         await self._deregister(entries)
         self._invisible = self._invisible + 1 if nodes and nodes == self._registered else 0
@@ -220,6 +233,15 @@ class Registrar:
         """Scrapers that promring registered and whose check has other headers, or nobody knows which."""
         ours = {_place(entry) for entry in entries if entry.is_ours}
         return [node for node in self._registration.nodes if node in ours and self._headers.get(node, {}) != headers]
+
+    def _say_left(self, entries: Sequence[HealthEntry]) -> None:
+        """Configured scrapers that are not registered, since the service has instances and none of them is promring's."""
+        there = {_place(entry) for entry in entries}
+        left = sorted(self._registration.nodes.keys() - there) if entries and not self._was_ours else []
+        if left and left != self._left:
+            nodes = few([join_host_port(*node) for node in left], NAMED_MOST)
+            self._log.warning("register_left_to_others", srv_name=self._registration.service, nodes=nodes, note=LEFT)
+        self._left = left
 
     def _say_extra(self, entries: Sequence[HealthEntry]) -> None:
         """What promring registered once and is not configured any more stays a scraper until somebody deregisters it."""
@@ -244,18 +266,19 @@ class Registrar:
     async def _register(self, node: Node, headers: Mapping[str, str]) -> None:
         alive = node in self._alive()
         await self._client.register(self._registration.definition(node, headers, alive=alive))
-        self._headers[node] = dict(headers)
+        self._headers[node], self._was_ours = dict(headers), True
         self._log.info(
             "register_service", srv_name=self._registration.service, node=join_host_port(*node), assumed_alive=alive
         )
 
 
-def missing(wanted: Registration, entries: Sequence[HealthEntry]) -> list[Node]:
-    """The nodes to register: all when the service has none; when promring registered some of it, the absent ones, those with
-    another check, zone or weight, and those that were registered with an agent that is dead.
+def missing(wanted: Registration, entries: Sequence[HealthEntry], *, was_ours: bool = False) -> list[Node]:
+    """The nodes to register: all when the service has none; when promring registered some of it, now or before
+    (``was_ours``), the absent ones, those with another check, zone or weight, and those that were registered with an agent
+    that is dead.
     """
     ours = [entry for entry in entries if entry.is_ours]
-    if entries and not ours:
+    if entries and not ours and not was_ours:
         return []
     as_wanted = {place for e in ours if not e.node_is_dead and wanted.is_met_by(place := _place(e), e.service.meta or {})}
     of_others = {_place(e) for e in entries if not e.is_ours}

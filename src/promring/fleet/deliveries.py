@@ -134,16 +134,14 @@ class ServiceDeliveries:
                     self._metrics.deliveries.labels(self._fleet, delivery.means, outcome.outcome).inc()
         names = self._serve(slices)
         pushed = [o for d, outcomes in zip(asked, results, strict=True) if not d.pulled for o in outcomes]
-        there = self.receipts.pushed(pushed, upto)
-        present = self.visitors.present()
+        there, present = self.receipts.pushed(pushed, upto), self.visitors.present()
         results = [
             self._fetched(found, present, there, declining(d)) if d.pulled else found
             for d, found in zip(asked, results, strict=True)
         ]
         failed = [o for outcomes in results for o in outcomes if o.outcome in ("failed", "refused", "unsent")]
         say_failed(self._log, self.outcomes.values(), failed)
-        fetched = (o for d, found in zip(asked, results, strict=True) if d.pulled for o in found)
-        self.elsewhere = set() if self._leadership.alone else _waiting(fetched) - {o.scraper for o in pushed}
+        self._note_elsewhere([o for d, found in zip(asked, results, strict=True) if d.pulled for o in found], pushed)
         self._count(results)
         self._heed([newer for o in failed if (newer := o.fenced_by) is not None])
         self.answered |= any(o.outcome in ("written", "same", "refused") for outcomes in results for o in outcomes)
@@ -155,6 +153,10 @@ class ServiceDeliveries:
         again_at = NEVER if settled else upto + (COUNTED_AGAIN_S if len(names) >= MANY else 0.0)
         self._given = _Given(slices, how, again_at, done) if pushed_all else None
         return done
+
+    def _note_elsewhere(self, fetched: Iterable[Outcome], pushed: Iterable[Outcome]) -> None:
+        waits = {o.scraper for o in fetched if o.outcome == "waiting"}
+        self.elsewhere = set() if self._leadership.alone else waits - {o.scraper for o in pushed}
 
     def _have_served(self, serves: bool, upto: float) -> None:
         if self.served is not None and serves:
@@ -268,11 +270,6 @@ class ServiceDeliveries:
         before = {name: times for name, times in self.undelivered.items() if name not in self.elsewhere}
         asked = {o.scraper for o in outcomes} - self.reached
         self.undelivered = {name: before.get(name, 0) + (name in failed) for name in asked}
-
-
-def _waiting(outcomes: Iterable[Outcome]) -> set[str]:
-    """The scrapers that did not come, and are not seen to run what they shall."""
-    return {o.scraper for o in outcomes if o.outcome == "waiting"}
 
 
 def declining(delivery: Delivery) -> Mapping[str, str]:

@@ -53,6 +53,8 @@ class Dispatcher:
         self._unheard = dict.fromkeys(unheard, time.monotonic() + FOUND_AGAIN_S)
         """Until when each counts as failing without a word of it, monotonic seconds."""
         self._refused_before = frozenset(before.refusing)
+        self._of_host: dict[tuple[str, str], int] = {}
+        """How often in a row each was not reached when its scraper was last reached by no service."""
         self._heard: list[tuple[set[str], dict[str, int]]] = []
         """By service: who was reached the last time, and who was not."""
 
@@ -117,9 +119,13 @@ class Dispatcher:
         told = self._refused_before & self._unheard.keys() - undelivered.keys()
         cut_off = {scraper for _, scraper in failing - told if scraper not in reached and scraper not in unsure}
         self.tried = frozenset(taken | waits)
+        self._of_host = {
+            pair: times if pair[1] not in reached else min(times, self._of_host.get(pair, 0))
+            for pair, times in undelivered.items()
+        }
         refusing = frozenset[tuple[str, str]]()
         if self._leadership.leads():  # else nobody is given anything here, and nobody refuses anything
-            of_each = {pair for pair in failing if pair[1] not in cut_off}
+            of_each = {pair for pair in failing if pair[1] not in cut_off and not self._was_host(pair, undelivered)}
             unsure_yet = {pair for pair, times in undelivered.items() if times} - failing
             refusing = self._refusals.now(of_each, taken | undelivered.keys() | self._unheard.keys(), unsure_yet)
         self.failing = Failing.of(cut_off, refusing)
@@ -133,6 +139,11 @@ class Dispatcher:
             self._log.info("scraper_deliverable_again", scraper=name)
         if self.failing != known:
             self._changed()
+
+    def _was_host(self, pair: tuple[str, str], undelivered: Mapping[tuple[str, str], int]) -> bool:
+        """Whether it failed as the scraper could not be reached at all, and not often enough since that can be reached."""
+        before = self._of_host.get(pair, 0)
+        return pair not in self._unheard and before > 0 and undelivered[pair] - before < UNDELIVERABLE_AFTER
 
     def _say_refusing(self, before: Collection[tuple[str, str]]) -> None:
         """Scrapers that take the slices of some services, and have not taken those of others for as many tries."""

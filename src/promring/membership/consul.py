@@ -156,8 +156,7 @@ class ConsulScrapers(ScraperSettings):
 
     def membership(self, context: MembershipContext) -> ConsulMembership:
         assert context.consul is not None  # the supervisor makes a client when a fleet needs one
-        warning_is_dead = self.warning == "dead"
-        catalogue = Catalogue(_scraper_maker(context), warning_is_dead=warning_is_dead, weight_most=WEIGHT_MOST)
+        catalogue = Catalogue(_scraper_maker(context), warning_is_dead=self.warning == "dead", weight_most=WEIGHT_MOST)
         watch = HealthWatch(context.consul, self.service, catalogue, context.log)
         return ConsulMembership(
             context.consul,
@@ -176,8 +175,8 @@ class ConsulScrapers(ScraperSettings):
         check = self.register_.check
         nodes = {(node.host, node.port): _metadata(node, zone_label) for node in self.register_.nodes}
         managed = frozenset({WEIGHT, *([zone_label] if zone_label else [])})
-        times = (check.interval, check.timeout)
-        return Registration(self.service, nodes, check.path, *times, managed, api, check.tls_skip_verify)
+        how = check.path, check.interval, check.timeout
+        return Registration(self.service, nodes, *how, managed, api, check.tls_skip_verify)
 
 
 def _scraper_maker(context: MembershipContext) -> MakeScraper:
@@ -227,12 +226,12 @@ class ConsulMembership:
         self._registrar = None
         if registration is not None:
             self._registrar = Registrar(client, registration, lambda: _nodes(self._last), self._settle, leads, log)
+            watch.catalogue.as_wanted = registration.is_met_by
         configured = [watch.catalogue.scraper_at(node) for node in registration.nodes] if registration else []
         watch.catalogue.lived(last)
         self._seen = dict.fromkeys(s.id for s in (*configured, *last))
         self._newest: Answer[Members] = Unknown("not asked yet")
-        self._known: dict[str, NodeState] = {}
-        """What was last known of each."""
+        self._known: dict[str, NodeState] = {}  # what was last known of each
         self._last = last
         self._listed = Listed((*configured, *last, *catalogue))
         self._dismissed: Callable[[], Collection[str]] = lambda: ()
@@ -245,9 +244,7 @@ class ConsulMembership:
         gone: Callable[[], Members],
         of_others: Callable[[Collection[HostPort]], None],
     ) -> None:
-        """``departing`` are not configured any more and still at work; ``gone`` shall not stay in Consul; ``of_others`` is
-        told which of these somebody else registered.
-        """
+        """``departing`` still work; ``gone`` shall leave Consul; ``of_others`` hears which of them others registered."""
         self._dismissed = lambda: {s.id for s in (*departing(), *gone())}
         if self._registrar is not None:
             self._registrar.deregister(lambda: _nodes(departing()), lambda: _nodes(gone()), of_others)
@@ -258,6 +255,8 @@ class ConsulMembership:
         self._listed.go_on_from(before._listed)
         self._watch.answered_at = before._watch.answered_at
         self._settling.go_on_from(before._settling)
+        if self._registrar is not None and before._registrar is not None:
+            self._registrar.go_on_from(before._registrar)
 
     async def run(self, publish: Publish) -> None:
         self._publish = publish

@@ -160,6 +160,7 @@ def left_behind(service: ShardService, known: Known) -> LeftBehind:
     """What a service leaves when it is removed."""
     nodes = known.nodes or places(service.listed)
     there = [place for d in service.delivery for place in where(d, service, nodes)]
+    there += [place for way in known.ways for place in way.where(nodes) if place not in there]  # written until now
     return LeftBehind(service.name, sorted(known.slices), known.targets, there)
 
 

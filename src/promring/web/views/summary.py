@@ -118,7 +118,7 @@ def _proved(targets: int | None, coverage: Coverage | None) -> Said:
     if counts["down"] >= MANY_DOWN and 2 * counts["down"] > (coverage.covered or 0):
         return "warn", f"{text}: most are asked without success"
     if coverage.targets != targets:
-        return "unknown", f"{text}, {targets} since then"
+        return "unknown", f"{text}; there are {targets} now"
     return "good", text
 
 
