@@ -6,9 +6,20 @@ import asyncio
 import time
 from pathlib import Path
 
+import aiohttp
 import pytest
+from testbed.consul import ConsulProcess
 
+from promring.consul.catalogue import Catalogue
+from promring.consul.client import Access, Client
+from promring.consul.watch import HealthWatch
+from promring.membership.consul import ConsulMembership
+from promring.membership.direct import DirectProbes
+from promring.model import Known
+from promring.telemetry import log
 from tests.real.stage import Stage, stage, write_targets
+from tests.unit.test_consul import scraper
+from tests.unit.test_membership import node, published
 from tests.waiting import slower, until
 
 CONSUL_TROUBLE = {"membership_gives_no_answer", "consul_index_went_back", "register_failed"}
@@ -61,6 +72,28 @@ async def test_a_scraper_that_died_with_an_amnesiac_consul_is_not_taken_for_aliv
         await s.consul.start()
         await until(lambda: s.placed_on(*left), "its targets on the others", 40)
         await s.scraped_by_now()
+
+
+async def test_a_check_that_consul_has_not_made_yet_takes_nobody_away(tmp_path: Path, each_consul: Path) -> None:
+    """It is critical from when it is registered, or its agent is started, until it was made. Who answers lives meanwhile."""
+    server = ConsulProcess(each_consul, tmp_path)
+    await server.start()
+    try:
+        async with aiohttp.ClientSession() as session, node() as (_, place), Client(Access(server.address)) as client:
+            await server.until(lambda: server.is_ready(session), "Consul", 30)
+            health = HealthWatch(client, "x", Catalogue(scraper), log.get())
+            membership = ConsulMembership(client, health, None, log.get(), probes=DirectProbes("/-/ready", 0.5))
+            async with published(membership) as answers:
+                for name, port in (("lives", place[1]), ("dead", 1)):
+                    check = {"HTTP": f"http://127.0.0.1:{port}/-/ready", "Interval": "1h", "Timeout": "1s"}
+                    body = {"ID": name, "Name": "x", "Address": "127.0.0.1", "Port": port, "Check": check}
+                    await server.put(session, "/v1/agent/service/register", body)
+                await until(lambda: answers[-1:] == [Known((scraper(place),))], "who answers lives, who does not does not")
+                checks = [c for i in await server.get(session, "/v1/health/service/x") for c in i["Checks"]]
+                said = {c["CheckID"]: (c["Status"], c["Type"], c["Output"]) for c in checks if c["ServiceID"]}
+                assert said == dict.fromkeys(("service:lives", "service:dead"), ("critical", "http", ""))
+    finally:
+        await server.kill()
 
 
 @pytest.mark.row(1, did="Consul killed for 25 s; a target appears meanwhile")

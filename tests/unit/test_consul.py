@@ -89,6 +89,27 @@ def test_who_lives_and_who_is_drained_by_its_checks(
     assert entry(checks, where="near").condition(own_node="near")[:2] == beside_us
 
 
+@pytest.mark.parametrize(
+    ("kind", "output", "alive"),
+    [
+        ("http", "", None),
+        ("tcp", None, None),
+        ("http", "connection refused", False),
+        ("ttl", "", False),
+        ("", "", False),
+        (["http"], "", False),
+    ],
+)
+def test_a_check_that_its_agent_has_not_made_yet_says_nothing(kind: object, output: object, alive: bool | None) -> None:
+    """It is critical since its agent was started, or it was registered. Others that did fail go before it."""
+    made = [Check(SERF, "passing"), Check(OWN, "critical", "x-1", kind, output)]
+    one = HealthEntry(Node("far", "10.0.0.9"), Service("x-1", "x", "10.0.0.1", 1), made)
+    assert one.condition()[0] is alive
+    assert HealthEntry(one.node, one.service, [*made, Check("more", "critical", "x-1")]).condition()[0] is False
+    passing = HealthEntry(one.node, one.service, [made[0], Check(OWN, "passing", "x-1", kind, output)])
+    assert passing.condition()[0] is True
+
+
 @pytest.mark.parametrize("check", [OWN, NODE_CHECK])
 def test_a_warning_takes_nobody_away_unless_told(check: str) -> None:
     warned = entry({SERF: "passing", check: "warning"})

@@ -34,6 +34,8 @@ WEIGHT = "promring_weight"
 SERF = "serfHealth"
 NODE_MAINTENANCE = "_node_maintenance"
 SERVICE_MAINTENANCE = "_service_maintenance:"
+MADE_BY_AGENTS = ("http", "tcp", "udp", "grpc", "h2ping")
+"""Types of checks that an agent of Consul makes by asking the instance."""
 INSTANCES_MAX = 20_000
 OBJECTS_MAX = 1_000_000
 READ_RULES = 'the token must have service "{service}" read, and node_prefix "" read'
@@ -67,11 +69,20 @@ class Service(msgspec.Struct, frozen=True):
 
 
 class Check(msgspec.Struct, frozen=True):
-    """``service_id``: empty for a check of the node."""
+    """``service_id``: empty for a check of the node. ``type`` and ``output`` as Consul says them, whatever that is."""
 
     id: str = msgspec.field(name="CheckID", default="")
     status: str = msgspec.field(name="Status", default="")
     service_id: str = msgspec.field(name="ServiceID", default="")
+    type: Any = msgspec.field(name="Type", default="")
+    output: Any = msgspec.field(name="Output", default="")
+
+    @property
+    def has_not_run(self) -> bool:
+        """Whether its agent shall ask the instance and has not done so: that is critical, and says nothing, since it was
+        registered or the agent was started.
+        """
+        return self.status == "critical" and self.type in MADE_BY_AGENTS and not self.output
 
 
 class Condition(NamedTuple):
@@ -140,9 +151,11 @@ class HealthEntry(msgspec.Struct, frozen=True, rename="pascal"):
             maintained |= any(c.id == NODE_MAINTENANCE for c in troubled)
             own += [c for c in of_node if c.id != NODE_MAINTENANCE]
         warned = any(c.status == "warning" for c in own)
-        for check in own:
-            if check.status not in ("passing", "warning") or (warning_is_dead and check.status == "warning"):
-                return Condition(False, maintained, warned, f"{check.status} in Consul: {check.id}")
+        fine = ("passing",) if warning_is_dead else ("passing", "warning")
+        for check in sorted((c for c in own if c.status not in fine), key=lambda c: c.has_not_run):
+            if check.has_not_run:
+                return Condition(None, maintained, warned, f"asked directly: Consul has not run {check.id} yet")
+            return Condition(False, maintained, warned, f"{check.status} in Consul: {check.id}")
         why = "in maintenance in Consul" if maintained else "warning in Consul" if warned else ""
         return Condition(True, maintained, warned, why)
 
