@@ -114,6 +114,7 @@ async def test_who_departed_at_the_leader_gets_no_empty_list_of_the_next_one(tmp
     assert leader.reconciler.departures.scrapers == (), "a person takes its file over"
     for _ in range(10):
         clock.ahead += 60.0
+        follower.leadership.follow("one", 4)
         await follower.say((A,))
     theirs = b"a list that a person wrote since"
     follower.sink.held = {A.id: leader.sink.held[A.id], B.id: theirs}
@@ -142,13 +143,20 @@ async def test_who_departs_and_asks_nobody_here_ends_when_it_is_seen_scraping_no
     assert PROOF_S <= clock.ahead - began < 600.0
 
 
-async def test_who_departs_from_a_leader_and_cannot_be_asked_stays(tmp_path: Path, clock: Clock) -> None:
-    one = Serves(tmp_path, term_of(leads=True))
+@pytest.mark.parametrize("leader", ["us", ""])
+async def test_who_departs_and_cannot_be_asked_stays_where_nobody_else_leads(
+    tmp_path: Path, clock: Clock, leader: str
+) -> None:
+    """Nobody else empties it, while the lease has lapsed."""
+    term = term_of(leads=True)
+    one = Serves(tmp_path, term)
     one.departs()
     await one.loop.say((A, B), TARGETS)
     take_out_b(one.loop)
     for _ in range(240):
         clock.ahead += 15.0
+        if not leader:
+            term.follow("", 4)
         one.come(A.id)
         one.look((A,), silent={B.id})
         await one.loop.say((A,))
@@ -171,7 +179,9 @@ async def test_a_hand_over_by_time_ends_at_a_follower_too(
     term.share_drained({"x": frozenset({B.id})})
     began, held_s = clock.ahead, 0.0
     while clock.ahead < began + 1800.0:
-        if one is not None and leads:
+        if not leads:
+            term.follow("one", 4)
+        elif one is not None:
             one.come(A.id, B.id)
         await loop.say((A, B))
         held_s = clock.ahead - began if loop.reconciler.memory.claims.held else held_s
@@ -187,6 +197,7 @@ async def test_who_was_drained_long_ago_gets_nothing_back_of_the_next_leader(tmp
     term.share_drained({"x": frozenset({B.id})})
     for _ in range(100):
         clock.ahead += 600.0
+        term.follow("one", 4)
         await loop.say((A, B))
     loop.sink.held[B.id] = b"[]\n"
     term.lead("us", 6, float("inf"))

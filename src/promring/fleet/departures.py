@@ -10,7 +10,8 @@ registered of it is deregistered.
 
 Another controller may empty it: the leader, or the one that it asks. And who asks nobody any more takes no slice. So one
 that comes for its slices, and everyone at a controller that follows, ends also when it was seen scraping nothing ``PROOF_S``
-after its slice was empty; at a controller that follows and cannot ask it, after twice that time.
+after its slice was empty; at a controller that follows and cannot ask it, after twice that time. While nobody leads nobody
+empties anybody: then as at a leader.
 
 Promises: no doubt and no panic because of them. Does not promise that one ends that goes on scraping: it stays visible, and
 what it scrapes counts as doubled.

@@ -196,7 +196,7 @@ class Dispatcher:
         """By service and scraper. Who follows gives nothing to most: there everyone who is not seen counts as having taken,
         in time, what the leader gives.
         """
-        if not self._leadership.leads():
+        if self._leadership.hears():
             return self._offered(follows=True)
         return {(name, scraper): one for name, c in self.couriers.items() for scraper, one in c.receipts.taken.items()}
 

@@ -272,7 +272,7 @@ class Reconciler:
         if self.departures.scrapers:
             targets = {**dict.fromkeys((s.id for s in self.memory.members), 0), **self.memory.targets()}
             reached = self.dispatcher.reached_by_all
-            follows = not self._term.leadership.leads()
+            follows = self._term.leadership.hears()
             ended = {s.id for s in self.departures.end(targets, reached, self._facts.seen, follows=follows)}
         if ended:
             self.judge.forget(ended)
