@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import random
-from collections.abc import Collection, MutableMapping
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from tests.sim.jobs import Job, Source, targets_of
 from tests.sim.lockstores import CONSUL, KUBECONFIG, Store
 from tests.sim.scraper import Scraper
 from tests.sim.traits import PORT, Traits, is_mixed
-from tests.sim.world import World
+from tests.sim.world import World, Write
 
 CONVERGE_S, SETTLES = 200.0, 4
 """The last fault may show only when all has converged; what comes of it may go on for so many waits."""
@@ -264,12 +264,28 @@ class Fleet:
         return any(one.reconciler.moves.failing != NONE_FAILING for one in found if one)
 
     async def no_write_in(self, seconds: float, while_: str, but: Collection[str] = ()) -> None:
-        """I3, I11, I17: no sink gets other bytes, of the jobs that are not named."""
-        before, ends_at = len(self.world.writes), self.world.now + seconds
+        """I3, I11, I17: no sink gets other bytes, of the jobs that are not named. Who comes late gets what was in force."""
+        before, ends_at, had = len(self.world.writes), self.world.now + seconds, self._in_force()
         while self.world.now < ends_at:
             await self.let_pass(1.0)
-            if written := [w for w in self.world.writes[before:] if w.job not in but and not w.dropped]:
+            counted = [w for w in self.world.writes[before:] if w.job not in but and not w.dropped]
+            if written := [w for w in counted if not self._came_late(w, had)]:
                 self.broken(f"I11: {written[-1].scraper} was written, {written[-1].job}, while {while_}")
+
+    def _in_force(self) -> dict[tuple[str, str], list[bytes]]:
+        """By scraper and job, of all controllers."""
+        found: dict[tuple[str, str], list[bytes]] = {}
+        for one in filter(None, (controller.fleet() for controller in self.world.controllers.values())):
+            for slice_ in one.reconciler.memory.every_slice:
+                found.setdefault((slice_.scraper.id, slice_.service), []).append(slice_.body)
+        return found
+
+    def _came_late(self, write: Write, had: Mapping[tuple[str, str], Sequence[bytes]]) -> bool:
+        scraper = self.world.scrapers.get(write.scraper)
+        if scraper is None or not scraper.traits.poll_s:
+            return False
+        bodies = had.get((write.scraper, write.job), ())
+        return any(sorted(scraper.of(write.job)) == sorted(targets_of(body)) for body in bodies)
 
     def heal(self) -> None:
         """End every fault that has not ended by itself."""
