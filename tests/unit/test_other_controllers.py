@@ -26,6 +26,7 @@ from promring.telemetry import log
 from promring.telemetry.metrics import Metrics
 from promring.web.alerts.conditions import CONDITIONS
 from promring.web.alerts.readings import Readings
+from tests.ahead import Clock
 from tests.fakes.lock import FakeLockServer
 from tests.seeing import owned, seen_with
 from tests.unit.test_fleet_loop import A as ONE
@@ -35,17 +36,6 @@ from tests.unit.test_fleet_loop import FleetLoop, listed
 from tests.unit.test_reconcile import NAMES, TARGETS, A, B, Loop
 
 LISTS = {name: listed(name[0], count=60) for name in ("db", "node", "web")}
-
-
-class Clock:
-    ahead = 0.0
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    found, real = Clock(), time.monotonic
-    monkeypatch.setattr(time, "monotonic", lambda: real() + found.ahead)
-    return found
 
 
 def _now() -> float:

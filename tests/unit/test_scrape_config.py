@@ -144,10 +144,15 @@ def test_jobs_of_several_fleets_are_named_as_such_and_a_scraper_gets_those_of_th
     assert list(jobs(every)) == ["a", "b"]
     assert "# these are the jobs of the fleets vms, pods; a scraper needs those of its own: --fleet NAME" in every.stderr
     for arguments, found in (
-        (["--scraper", "10.0.0.1:9090"], ["a"]),
         (["--fleet", "pods"], ["b"]),
         (["a", "b"], ["a", "b"]),
     ):
         one = printed(file, *arguments, *url)
         assert (list(jobs(one)), one.stderr) == (found, "")
+    listed = printed(file, "--scraper", "10.0.0.1:9090", *url)
+    assert list(jobs(listed)) == ["a"]
+    assert (
+        listed.stderr
+        == "# without the jobs of the fleets pods, which may have 10.0.0.1:9090, too: --fleet NAME prints them\n"
+    )
     assert list(jobs(printed(file, "--scraper", "10.7.7.7:9090", *url))) == ["b"], "who is in no list may be in the file"

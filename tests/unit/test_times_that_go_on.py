@@ -29,23 +29,13 @@ from promring.membership.listing import Lineup
 from promring.model import NONE_FAILING, Fact, Failing, Generation, Known, Members, Reply, Scraper, TargetGroup, Unknown
 from promring.runtime.pulse import BEAT_S, STILL_S, Pulse
 from promring.telemetry import log
+from tests.ahead import Clock
 from tests.judging import Guard
 from tests.unit.test_reconcile import NAMES, TARGETS, A, B, Loop
 
 C = Scraper("c:1", "c", 1)
 TEN = tuple(Scraper(f"{name}:1", name, 1) for name in "abcdefghij")
 SHORT = pool_of((TargetGroup.of(NAMES[:5]),))
-
-
-class Clock:
-    ahead = 0.0
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    found, real = Clock(), time.monotonic
-    monkeypatch.setattr(time, "monotonic", lambda: real() + found.ahead)
-    return found
 
 
 def guard(*, join_s: float = 0.0, leave_s: float = 0.0, hold_s: float = 60.0, shrinks: bool = False) -> Guard:

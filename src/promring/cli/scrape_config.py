@@ -107,7 +107,11 @@ def _chosen(settings: Settings, names: Sequence[str], fleet: str | None, scraper
     if scraper is None or fleet is not None:
         return list(found.values())
     lists_it = [s for s in settings.shard_services if scraper in _ids(s)]
-    chosen = lists_it or [s for s in settings.shard_services if not s.listed]
+    may_have_it = [s for s in settings.shard_services if not s.listed]
+    if lists_it and may_have_it:
+        others = few(list(dict.fromkeys(s.fleet for s in may_have_it)), NAMED_MOST)
+        say(f"# without the jobs of the fleets {others}, which may have {scraper}, too: --fleet NAME prints them", err=True)
+    chosen = lists_it or may_have_it
     if not chosen:
         listed = list(dict.fromkeys(name for s in settings.shard_services for name in sorted(_ids(s))))
         near = f"{few(listed, NAMED_MOST)}{meant_host(scraper, listed)}"

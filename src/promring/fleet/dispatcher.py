@@ -122,6 +122,7 @@ class Dispatcher:
         self._of_host = {
             pair: times if pair[1] not in reached else min(times, self._of_host.get(pair, 0))
             for pair, times in undelivered.items()
+            if times
         }
         refusing = frozenset[tuple[str, str]]()
         if self._leadership.leads():  # else nobody is given anything here, and nobody refuses anything

@@ -47,8 +47,8 @@ class Known:
 
     members: Sequence[Scraper] = ()
     slices: Mapping[str, int] = field(default_factory=dict)
-    listed: int | None = None
-    """How many targets it has; None: not known."""
+    distinct: int | None = None
+    """How many targets the service has; None: not known."""
     ways: Sequence[OldWay] = ()
     """Deliveries that were replaced before, and go on."""
     drained: Collection[str] = ()
@@ -60,8 +60,8 @@ class Known:
 
     @property
     def targets(self) -> int:
-        """How many it has; in its slices a target is more than once with replicas, or while it changes hands."""
-        return sum(self.slices.values()) if self.listed is None else self.listed
+        """How many the service has: with replicas, or while it changes hands, a target is in several slices."""
+        return sum(self.slices.values()) if self.distinct is None else self.distinct
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,8 +48,8 @@ class Now:
             for service in fleets[name].services.values():
                 slices = {s.scraper.id: s.targets for s in memory.of(service.name).slices.values()}
                 ways = tuple(w.way for w in service.retirement.ways)
-                listed = None if (placement := service.placement) is None else len(placement.pool)
-                known[service.name] = Known(members, slices, listed, ways, memory.drained)
+                distinct = None if (placement := service.placement) is None else len(placement.pool)
+                known[service.name] = Known(members, slices, distinct, ways, memory.drained)
         return cls(settings, memories, known)
 
 
