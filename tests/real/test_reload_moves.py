@@ -330,7 +330,8 @@ async def test_two_of_three_that_are_replaced_at_once_hand_over_to_those_that_co
 
         await until(handed_over, "those that stay and come have all", SETTLED_S)
         await m.settled(stays, *come)
-        assert most <= had + len(m.farm.addresses) // 5, "it is not given what those shall have that come"
+        share = max(had, counts[stays.id])  # of other ports others: the ring may give it more than it had
+        assert most <= share + len(m.farm.addresses) // 5, "it is not given what those shall have that come"
         assert all(m.slice_of(s) == [] for s in gone)
         assert {name: len(m.slice_of(s)) for s in (stays, *come) for name in [s.id]} == {
             name: count for name, count in counts.items() if count
