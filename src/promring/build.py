@@ -313,6 +313,7 @@ def _audit(keys: FleetKeys, looks: Mapping[str, Look], reconciler: Reconciler, f
         wanted=facts.look_wanted,
         births=Births(keys.scraper_api, wanted.timeout, heard) if wanted is not None else None,
         nameless=lambda: reconciler.nameless,
+        outside=lambda: reconciler.judge.joining,
         look_at=reconciler.look_at if wanted is not None and wanted.second_opinion else None,
         log=context.log.bind(srv_name=reconciler.fleet),
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 import pytest
 import structlog
@@ -38,7 +39,8 @@ class Server:
 
     async def targets(self, request: web.Request) -> web.Response:
         self.asked.append(request.query_string)
-        active = [{"scrapePool": "known", "discoveredLabels": {ID_LABEL: f"{self.id:016x}"}, "health": "up"}]
+        scraped = {"lastScrape": datetime.now(UTC).isoformat(), "health": "up"}
+        active = [{"scrapePool": "known", "discoveredLabels": {ID_LABEL: f"{self.id:016x}"}, **scraped}]
         dropped: list[dict[str, object]] = []
         if self.drops is not None:
             dropped = [{"scrapePool": "lacking", "discoveredLabels": {ID_LABEL: f"{self.drops:016x}"}}]
@@ -59,7 +61,7 @@ async def serving() -> AsyncIterator[tuple[Server, Scraper]]:
         await runner.cleanup()
 
 
-def auditing(looks: dict[str, Look], placement: Placement) -> Audit:
+def auditing(looks: dict[str, Look], placement: Placement, outside: Sequence[Scraper] = ()) -> Audit:
     return Audit(
         AuditKeys(interval=0.02, timeout=1.0),
         PLAIN,
@@ -70,6 +72,7 @@ def auditing(looks: dict[str, Look], placement: Placement) -> Audit:
         wanted=asyncio.Event(),
         look_at=None,
         log=structlog.get_logger(),
+        outside=lambda: outside,
     )
 
 
@@ -154,3 +157,33 @@ async def test_a_scraper_that_shall_have_none_of_the_only_job_is_not_warned_of()
             async with in_task(audit.run()):
                 await until(lambda: len(server.asked) >= 5, "five looks")
         assert [line for line in lines if line["event"] == "audit_failed"] == []
+
+
+@pytest.mark.parametrize("has", [True, False])
+async def test_a_target_that_a_live_scraper_outside_the_plan_scrapes_too_is_doubled(has: bool) -> None:
+    """It came back and waits for its share, and goes on with what its last list says; or it has another list."""
+    async with serving() as (server, scraper), serving() as (other, waits):
+        pool = FleetPool.of({"known": Part(pool_of(["t:1", "t:2"]), salt=salt_of("main", "known"))})
+        server.id = int(pool.parts["known"].pool.ids[0])
+        other.id = server.id if has else server.id ^ 1
+        placement = place(pool, Ring((scraper,), 8), Policy(8))
+        look = Look("known", "known", salt_of("main", "known"), structlog.get_logger())
+        async with in_task(auditing({"known": look}, placement, [waits]).run()):
+            await until(lambda: look.coverage is not None, "a look")
+        assert look.coverage is not None
+        assert look.coverage.doubled.tolist() == ([0] if has else [])
+        assert (look.coverage.scrapers[waits.id].foreign, set(look.seen)) == (1, {scraper.id}), "it decides nothing"
+        assert (len(look.coverage.missing), len(look.coverage.unproved)) == (1, 0)
+
+
+async def test_a_scraper_outside_the_plan_that_does_not_answer_proves_nothing_and_stops_nothing() -> None:
+    async with serving() as (server, scraper):
+        pool = FleetPool.of({"known": Part(pool_of(["t:1"]), salt=salt_of("main", "known"))})
+        server.id = int(pool.parts["known"].pool.ids[0])
+        look = Look("known", "known", salt_of("main", "known"), structlog.get_logger())
+        nobody = Scraper("127.0.0.1:1", "127.0.0.1", 1)
+        audit = auditing({"known": look}, place(pool, Ring((scraper,), 8), Policy(8)), [nobody])
+        async with in_task(audit.run()):
+            await until(lambda: look.coverage is not None, "a look")
+        assert look.coverage is not None
+        assert (look.coverage.ratio, set(look.coverage.scrapers)) == (1.0, {scraper.id})

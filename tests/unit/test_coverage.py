@@ -422,7 +422,7 @@ async def test_where_all_is_missing_a_label_name_that_prometheus_2_refuses_is_na
         look = Look("x", "x", 0, structlog.get_logger())
         look.seen = {s.id: Seen(20.0, nothing.astype(np.uint64), nothing, nothing.astype(bool)) for s in MEMBERS}
         for _ in range(3):
-            await look.compare(wanted, lasts_s=0.0)
+            await look.compare(wanted, lasts_s=0.0, outside={})
     _, line = [one for one in lines if one["event"] == "coverage"]
     assert (line["missing"], line["log_level"]) == (2, "warning")
     assert line.get("note", "").startswith("the label name 'my.label': a Prometheus 2") == (label == "my.label")

@@ -17,7 +17,7 @@ from aiohttp import web
 from promring.consul.catalogue import Catalogue
 from promring.consul.client import Access, Check, Client, HealthEntry, Node, Service
 from promring.consul.instances import MARK
-from promring.consul.registration import CHECK, Registrar, Registration, missing
+from promring.consul.registration import CHECK, Registrar, Registration, missing, said_of_left
 from promring.consul.watch import HealthWatch
 from promring.membership import Publish
 from promring.membership.consul import ConsulMembership
@@ -228,6 +228,17 @@ async def test_scrapers_that_consul_forgot_come_back_beside_those_of_others_also
         after_a_reload.go_on_from(first)
         await after_a_reload._once()
         assert len(consul.ids) == 1 + len(NODES)
+
+
+async def test_a_check_says_whom_a_run_would_not_register_beside_those_of_others() -> None:
+    async with FakeConsul() as consul, Client(Access(consul.address)) as client:
+        assert await said_of_left(client, "x", NODES) == "", "a run registers all in an empty service"
+        await client.register({"ID": "others", "Name": "x", "Address": "10.0.0.1", "Port": 2})
+        said = await said_of_left(client, "x", NODES[:2])
+        assert said.startswith("10.0.0.1:1: not in Consul's x, and others registered this service, so ")
+        assert await said_of_left(client, "x", []) == ""
+        await client.register({"ID": "ours", "Name": "x", "Address": "10.0.0.9", "Port": 9, "Meta": dict(MARK)})
+        assert await said_of_left(client, "x", NODES) == "", "a run registers what is missing of its own"
 
 
 def test_of_one_scraper_that_is_registered_twice_the_one_as_configured_counts() -> None:

@@ -28,7 +28,7 @@ from promring.model import Scraper, Slice, Unknown
 from promring.telemetry import log
 from promring.telemetry.log import Logger
 from promring.telemetry.metrics import Metrics
-from promring.web.answers.fleets import Service
+from promring.web.answers.fleets import Fleet, Service
 from promring.web.answers.parts import Summary
 from promring.web.views.summary import LEVELS, summary
 from tests.fakes.answers import convert
@@ -82,6 +82,24 @@ def service(*, coverage: dict[str, Any] | None = None, **changed: Any) -> Servic
     return convert(Service, part)
 
 
+def fleet(**changed: Any) -> Fleet:
+    part = {
+        "targets": 45,
+        "coverage": SEEN | NONE,
+        "fits": {"unplaced": 0, "ownerless": 0},
+        "membership": {"stale": False},
+        "scrapers": scrapers(),
+    }
+    return convert(Fleet, part | changed)
+
+
+def test_a_fleet_is_not_good_while_a_change_of_one_of_its_services_is_held_or_a_list_is_old() -> None:
+    assert summary(fleet()).level == "good"
+    assert summary(fleet(services_held=["node"])).text.startswith("a change of node is held; ")
+    assert summary(fleet(services_stale=["node", "db"])).text.startswith("no whole answer for node, db; ")
+    assert {summary(fleet(**{key: ["node"]})).level for key in ("services_held", "services_stale")} == {"warn"}
+
+
 def test_all_proved_a_moment_ago_and_nothing_doubted_is_good() -> None:
     assert summary(service()) == Summary("good", "45 of 45 targets seen scraped 6 s ago")
     assert summary(service(coverage={"dropped": 20, "covered": 25})).level == "good", "a job may drop what it likes"
@@ -101,6 +119,11 @@ def test_all_proved_a_moment_ago_and_nothing_doubted_is_good() -> None:
         ({"targets": None}, "unknown", "no plan yet"),
         ({"scrapers": scrapers(0, 2)}, "bad", "10.0.0.0:9090, 10.0.0.2:9090 down, still counted as alive with 30 targets"),
         ({"scrapers": scrapers(1, last=True)}, "bad", "10.0.0.1:9090 down, still counted as alive with 15 targets"),
+        (
+            {"scrapers": scrapers(0, standing="out"), "held": {"detail": "x"}},
+            "bad",
+            "10.0.0.0:9090 down, and nobody else is given the 15 targets of it",
+        ),
         ({"scrapers": sick()}, "bad", "10.0.0.0:9090 sick: reaches 0 of 15"),
         (
             {"coverage": {"missing": 15, "covered": 30}, "scrapers": [{**one, "scraped": 0} for one in scrapers()[:1]]},

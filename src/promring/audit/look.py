@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
 from promring.audit.mistaken import with_mistaken
+from promring.audit.outside import with_outside
 from promring.core.coverage import Coverage, Index, Seen, coverage
 from promring.core.fragment import newer_name_in
 from promring.core.sight import Runs
@@ -86,9 +87,9 @@ class Look:
         """Whether somebody scrapes less than it shall, and has not for so long that it is worth a warning."""
         return self._uncovered_since is not None and time.monotonic() - self._uncovered_since < lasts_s
 
-    async def compare(self, in_force: Placement, lasts_s: float) -> None:
+    async def compare(self, in_force: Placement, lasts_s: float, outside: Mapping[str, Seen]) -> None:
         """``in_force``: its part of what the slices hold. Of a target that came while the scrapers were asked nothing is
-        known yet. Any other change since then counts as behind.
+        known yet. Any other change since then counts as behind. ``outside``: what live scrapers do that are not in the plan.
         """
         seen, failed = dict(self.seen), dict(self.failed)
         tries = time.monotonic() - self._began >= TRIES_AFTER_S
@@ -101,6 +102,7 @@ class Look:
 
         def compared() -> tuple[Coverage, str]:
             found = with_mistaken(coverage(in_force, judged, failed, asked), in_force, judged, behind)
+            found = with_outside(found, outside) if outside else found
             news = lasts and len(found.missing) > 0 and self._said.is_news(found, lasting=True)
             return found, self._newer_name(found.pool) if news else ""
 

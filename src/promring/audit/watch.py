@@ -20,6 +20,7 @@ import aiohttp
 from promring.audit.asking import AT_ONCE, Asker
 from promring.audit.births import Births
 from promring.audit.look import Look
+from promring.audit.outsiders import Outsiders
 from promring.audit.question import Expected
 from promring.audit.settings import AuditKeys
 from promring.config.scraper_api import ScraperApi
@@ -47,6 +48,7 @@ class Audit:
     ``looks``: by service. ``in_force`` gives what the slices hold, ``waiting`` whom a hand-over waits for; ``wanted``
     is set when one begins. ``receive`` gets what was seen; ``look_at`` is told what all scrapers were seen doing.
     ``births`` asks who they are; who is ``nameless`` is another name of one of them, and what it shows is that one's.
+    ``outside``: live scrapers that wait for their share, and are in no placement.
     """
 
     def __init__(
@@ -64,12 +66,15 @@ class Audit:
         lasts_s: float = LASTS_S,
         births: Births | None = None,
         nameless: Callable[[], Collection[str]] = tuple,
+        outside: Callable[[], Iterable[Scraper]] = tuple,
     ) -> None:
         self._interval_s, self._lasts_s, self.looks = settings.interval if settings else None, lasts_s, looks
         self._in_force, self._waiting, self._soon = in_force, waiting, wanted
         self._receive, self._look_at, self._births, self._nameless = receive, look_at, births, nameless
         self._faults = Unforeseen("audit", log)
-        self._asker = Asker(api, (settings or AuditKeys()).timeout, self._faults, log)
+        timeout_s = (settings or AuditKeys()).timeout
+        self._asker = Asker(api, timeout_s, self._faults, log)
+        self._outsiders = Outsiders(api, timeout_s, outside, self._faults, log)
         self._judged_at = -math.inf
         self._expected: Expected | None = None
         self._awaited_since: float | None = None
@@ -133,7 +138,7 @@ class Audit:
         await computed(lambda: _compare_each(expected, asked))
         self._receive(await computed(lambda: self._sight(expected, names, began)))
         if full:
-            await self._compare()
+            await self._compare(await self._outsiders.look(session, expected))
             if judges and self._look_at is not None:
                 await self._look_at(self._seen_together(expected))
             if self._births is not None:
@@ -179,13 +184,13 @@ class Audit:
             if isinstance(one, Seen)
         )
 
-    async def _compare(self) -> None:
-        """With what is in force now."""
+    async def _compare(self, outside: Mapping[str, Mapping[str, Seen]]) -> None:
+        """With what is in force now. ``outside``: by service, what those do that are not in the plan."""
         placement = self._in_force()
         for service, look in self.looks.items():
             part = part_of(placement, service) if placement is not None else None
             if part is not None:
-                await look.compare(part, self._lasts_s)
+                await look.compare(part, self._lasts_s, outside.get(service, {}))
 
 
 def _compare_each(expected: Expected, asked: Iterable[Scraper]) -> None:

@@ -236,11 +236,9 @@ class Registrar:
 
     def _say_left(self, entries: Sequence[HealthEntry]) -> None:
         """Configured scrapers that are not registered, since the service has instances and none of them is promring's."""
-        there = {_place(entry) for entry in entries}
-        left = sorted(self._registration.nodes.keys() - there) if entries and not self._was_ours else []
+        left = [] if self._was_ours else left_to_others(self._registration.nodes, entries)
         if left and left != self._left:
-            nodes = few([join_host_port(*node) for node in left], NAMED_MOST)
-            self._log.warning("register_left_to_others", srv_name=self._registration.service, nodes=nodes, note=LEFT)
+            self._log.warning("register_left_to_others", srv_name=self._registration.service, nodes=_few(left), note=LEFT)
         self._left = left
 
     def _say_extra(self, entries: Sequence[HealthEntry]) -> None:
@@ -286,12 +284,29 @@ def missing(wanted: Registration, entries: Sequence[HealthEntry], *, was_ours: b
     return [node for node in wanted.nodes if node not in present]
 
 
+def left_to_others(wanted: Collection[Node], entries: Sequence[HealthEntry]) -> list[Node]:
+    """Those of ``wanted`` that are not there and that nobody registers, as all instances are of others."""
+    if not entries or any(entry.is_ours for entry in entries):
+        return []
+    return sorted(set(wanted) - {_place(entry) for entry in entries})
+
+
+def _few(nodes: Sequence[Node]) -> str:
+    return few([join_host_port(*node) for node in nodes], NAMED_MOST)
+
+
 def _place(entry: HealthEntry) -> Node:
     """In its one spelling; what is no address is none of the wanted ones."""
     try:
         return entry.place()
     except ValueError:
         return "", 0
+
+
+async def said_of_left(client: Client, service: str, wanted: Collection[Node]) -> str:
+    """Which of ``wanted`` a run does not register, and why; empty: none. Raises ``ConsulError``."""
+    left = left_to_others(wanted, (await client.instances(service)).entries) if wanted else []
+    return f"{_few(left)}: not in Consul's {service}, and {LEFT}" if left else ""
 
 
 async def is_free(client: Client, service: str) -> bool:

@@ -24,7 +24,7 @@ from promring.fleet.planner import Lists as ServiceLists
 from promring.fleet.planner import same_lists
 from promring.fleet.releases import Releases
 from promring.fleet.state import Memory
-from promring.model import Fingerprint, Known, Members, Placement, TargetPool
+from promring.model import Fingerprint, Known, Members, Placement, Scraper, TargetPool
 from promring.telemetry.log import Logger
 
 Doubts = Callable[[FactBoard, Members], Members]
@@ -109,7 +109,7 @@ class Judge:
         )
         self.history, self.again_at = judged.history, judged.again_at
         self._answered_at = now if answers or self._answered_at is None else self._answered_at
-        joining = (n for n, one in judged.history.standings.items() if one.state is State.JOINING)
+        joining = (one.id for one in self.joining)
         self.waiting = frozenset(joining if now < self._answered_at + STILL_WAITING_S else ())
         wanted = tuple(s for s in judged.history.members if s.id not in memory.drained)
         suspects = {s.id: s for s in (*doubts(self._facts, wanted), *judged.suspects)}
@@ -207,8 +207,13 @@ class Judge:
                 found = Fit() if fits else fit(part)
                 say_fit(self._logs[name], service.fit or Fit(), found)
                 service.fit = found
-        if fitted and self._no_room and any(one.state is State.JOINING for one in self.history.standings.values()):
+        if fitted and self._no_room and self.joining:
             self.again_at = 0.0
+
+    @property
+    def joining(self) -> list[Scraper]:
+        """Who is alive and waits for its share."""
+        return [one.scraper for one in self.history.standings.values() if one.state is State.JOINING]
 
     def joins_at(self, one: Standing) -> float:
         """When one that is joining comes in at the latest, monotonic seconds; inf: when the leader lets it in."""

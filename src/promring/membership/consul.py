@@ -28,7 +28,7 @@ from promring.consul.catalogue import Catalogue, MakeScraper
 from promring.consul.client import Client
 from promring.consul.instances import WEIGHT
 from promring.consul.registration import Node as HostPort
-from promring.consul.registration import Registrar, Registration, is_free
+from promring.consul.registration import Registrar, Registration, is_free, said_of_left
 from promring.consul.watch import SILENT_S, HealthWatch
 from promring.membership import DirectCheck, Membership, MembershipContext, Observed, Publish, ScraperSettings
 from promring.membership.direct import DirectProbes
@@ -134,7 +134,8 @@ class ConsulScrapers(ScraperSettings):
     async def observing(self, context: MembershipContext) -> Observed:
         assert context.consul is not None
         if self.register_ is None or not await is_free(context.consul, self.service):
-            return Observed(self.model_copy(update={"register_": None}).membership(context))
+            left = await said_of_left(context.consul, self.service, [(node.host, node.port) for node in self.listed])
+            return Observed(self.model_copy(update={"register_": None}).membership(context), left)
         check, asked = self.register_.check, tuple(map(context.scraper, self.listed))
         probe = ProbeKeys(path=check.path, interval=check.interval, timeout=check.timeout)
         return Observed(ProbeMembership(context.name, asked, probe, context.log, context.api), NOT_YET)

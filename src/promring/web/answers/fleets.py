@@ -207,6 +207,8 @@ class Fleet(Answer, frozen=True):
     second_opinions: Annotated[int, doc("Targets that another scraper tries as well, to see whose fault a failure is.")]
     held: Annotated[Held | None, doc("Why the whole plan is kept; null: it is not.")]
     withheld: Annotated[list[Held], doc("Parts of the facts about scrapers that are not acted on.")]
+    services_held: Annotated[list[str], doc("Services of which something else is held: changes of their lists.")]
+    services_stale: Annotated[list[str], doc("Services with a source that gives no whole answer now.")]
     membership: Membership
     scrapers: Annotated[list[Scraper], doc("With the targets of all services.")]
     coverage: Annotated[Coverage | None, doc("Of all services together; null where the audit is off.")]

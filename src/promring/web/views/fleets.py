@@ -51,6 +51,8 @@ def describe_fleet(fleet: Fleet) -> answers.Fleet:
         second_opinions=len(reconciler.opinions.trials),
         held=whole(verdict, reconciler.judge),
         withheld=said(verdict.withheld, reconciler.judge) if isinstance(verdict, Act) else [],
+        services_held=[one.name for one in services if isinstance(one.state.verdict, Hold) or one.withheld],
+        services_stale=[one.name for one in services if any(cell.fact.stale for cell in one.facts.cells.values())],
         membership=membership_of(fleet),
         scrapers=scrapers_of(fleet, services),
         coverage=_coverage_of(services),

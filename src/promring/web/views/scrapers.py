@@ -237,7 +237,10 @@ def _trouble(scraper: Scraper, seen: ScraperCoverage | None, flaps: int, looked_
         return not_taken
     if flaps and scraper.joins_at is not None:
         left_s = max(0.0, scraper.joins_at - time.time())
-        return f"waits up to {left_s:.0f} s more for targets: it left {_times(flaps)} soon after it came"
+        beside = f", and goes on scraping {seen.foreign} targets" if seen and seen.foreign else ""
+        return f"waits up to {left_s:.0f} s more for targets: it left {_times(flaps)} soon after it came{beside}"
+    if scraper.standing == "joining" and scraper.joins_at is None:
+        return "waits for targets until the leader gives it some"
     if scraper.sick:
         return f"sick, gets nothing: {scraper.sick}"
     if scraper.idle:

@@ -34,13 +34,15 @@ def summary(of: Fleet | Service) -> Summary:
 
 
 def _said(of: Fleet | Service) -> Iterator[Said]:
-    yield from _dead(of.scrapers)
+    yield from _dead(of.scrapers, held=of.held is not None)
     yield _proved(of.targets, of.coverage)
     yield from causes(of)
     if of.held:
         yield "warn", "the plan is held"
     if of.withheld:
         yield "warn", "a change is held"
+    if isinstance(of, Fleet) and of.services_held:
+        yield "warn", f"a change of {_named(of.services_held)} is held"
 
 
 def causes(of: Fleet | Service) -> Iterator[Said]:
@@ -56,6 +58,8 @@ def causes(of: Fleet | Service) -> Iterator[Said]:
         yield "warn", "the scrapers are not known now"
     if isinstance(of, Service) and (silent := [source.name for source in of.sources if source.stale]):
         yield "warn", f"no whole answer from {_named(silent)}"
+    if isinstance(of, Fleet) and of.services_stale:
+        yield "warn", f"no whole answer for {_named(of.services_stale)}"
     if of.coverage and (of.coverage.unproved or of.coverage.missing):
         mute = [s for s in of.scrapers if s.audit_error and s.state != "down"]
         if mute:
@@ -72,12 +76,19 @@ def causes(of: Fleet | Service) -> Iterator[Said]:
         yield "warn", f"not delivered to {_named(failing)}"
 
 
-def _dead(scrapers: Sequence[Scraper]) -> Iterator[Said]:
-    """Who is said to be down and still counts as alive: whatever was proved of its targets was proved before."""
-    dead = [s for s in scrapers if "down" in (s.state, s.last_state) and s.standing in ("in", "leaving")]
-    if dead:
-        count = sum(s.targets for s in dead)
-        yield "bad", f"{_named([s.id for s in dead])} down, still counted as alive with {_targets(count)}"
+def _dead(scrapers: Sequence[Scraper], *, held: bool) -> Iterator[Said]:
+    """Who is said to be down and still counts as alive, or has targets in a plan that is ``held``: whatever was proved of
+    its targets was proved before.
+    """
+    down = [s for s in scrapers if "down" in (s.state, s.last_state)]
+    counted = [s for s in down if s.standing in ("in", "leaving")]
+    if counted:
+        count = sum(s.targets for s in counted)
+        yield "bad", f"{_named([s.id for s in counted])} down, still counted as alive with {_targets(count)}"
+    having = [s for s in down if held and s.targets and s not in counted]
+    if having:
+        count = sum(s.targets for s in having)
+        yield "bad", f"{_named([s.id for s in having])} down, and nobody else is given the {_targets(count)} of it"
 
 
 def _room(of: Fleet | Service) -> Iterator[Said]:
