@@ -32,6 +32,7 @@ ONE, TWO = b'[{"targets":["a:1"]}]\n', b'[{"targets":["b:1"],"labels":{"x":"y"}}
         (sealed(b'[{"tragets":[]}]', 9, 9), "not a target list"),
         (sealed(b"<html>", 9, 9), "not a target list"),
         (sealed(b"null", 9, 9), "not a target list"),
+        (sealed(b'[{"targets":["a:1"],"labels":{"":"1"}}]', 9, 9), "not a target list: .*'' is not a label name"),
     ],
 )
 def test_what_is_refused_changes_nothing(tmp_path: Path, newer: Envelope, why: str) -> None:

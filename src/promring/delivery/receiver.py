@@ -184,8 +184,9 @@ def _check_groups(body: bytes) -> None:
     if body[start : start + 1] != b"[":
         raise ListError("not a list", start)
     groups = Entries(body, start, entry_bytes_max=GROUP_BYTES_MAX, entries_max=GROUPS_MAX)
-    for group in groups:
-        _check(group)
+    for number, group in enumerate(groups):
+        if "" in _check(group).labels:
+            raise ListError(f"[{number}].labels: '' is not a label name, and Prometheus refuses the whole list", start)
     if body[groups.end :].strip(_WHITE):
         raise ListError("something after the list", groups.end)
 
