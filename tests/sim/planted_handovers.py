@@ -88,7 +88,7 @@ def put_is_taken() -> Places:
     async def deliver(self: HttpSdDelivery, slices: Any, *rest: Any) -> Any:
         done = await real(self, slices, *rest)
         for slice_ in slices:
-            self.taken(slice_.scraper.id, self._current_at)
+            self.taken(slice_.scraper.id, self._current_at, 0.0)
         return done
 
     return [(HttpSdDelivery, "deliver", deliver)]

@@ -15,7 +15,7 @@ from promring.core.pool import pool_of
 from promring.core.sight import Runs, Sight
 from promring.delivery import Delivery, Leads, Outcome, always
 from promring.delivery.askers import DECLINES_S, Askers
-from promring.delivery.http_sd import HttpSdDelivery
+from promring.delivery.http_sd import HttpSdDelivery, Served
 from promring.election.leadership import Leadership
 from promring.fleet.deliveries import COUNTED_AGAIN_S, MANY, ServiceDeliveries
 from promring.fleet.dispatcher import FOUND_AGAIN_S, UNDELIVERABLE_AFTER, Dispatcher
@@ -65,6 +65,15 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     ):
         monkeypatch.setattr(f"{name}.time", found)
     return found
+
+
+def has_it(_: Served) -> bool:
+    """Whoever asks has what is served."""
+    return True
+
+
+def has_none(_: Served) -> bool:
+    return False
 
 
 class Given(Dispatcher):
@@ -137,14 +146,14 @@ async def test_who_cannot_take_what_it_is_offered_counts_as_not_reached(clock: C
     for _ in range(2):
         clock.now += 5.0
         for one in (A, B):
-            served.asked(one.id, has=True)
+            served.asked(one.id, has_it)
             served.came(one.id)
     await deliver(given)
     assert given.one.reached == {A.id, B.id}
     clock.now += 5.0
-    served.asked(B.id, has=False, why="x: No space left on device", declines=True)
+    served.asked(B.id, has_none, why="x: No space left on device", declines=True)
     assert rung == [clock.now], "the loop is told at once"
-    served.asked(B.id, has=False, why="x: No space left on device", declines=False)
+    served.asked(B.id, has_none, why="x: No space left on device", declines=False)
     await deliver(given, UNDELIVERABLE_AFTER, list(SLICES))
     assert given.cut_off == {B.id}
     assert [o.error for o in given.one.outcomes["http_sd"] if o.error] == ["x: No space left on device"]
@@ -154,7 +163,7 @@ async def test_who_cannot_take_what_it_is_offered_counts_as_not_reached(clock: C
     given.see([B.id], {}, clock.now)
     await deliver(given, UNDELIVERABLE_AFTER)
     assert given.cut_off == {B.id}
-    served.asked(B.id, has=True)
+    served.asked(B.id, has_it)
     served.came(B.id)
     await deliver(given)
     assert not given.cut_off
@@ -169,9 +178,9 @@ async def test_the_loop_is_told_of_declined_slices_once_a_second_and_of_the_last
     await deliver(given)
     given.one._changed = lambda: rung.append(B.id in served.declining())
     for n in range(101):
-        served.asked(B.id, has=n % 2 == 1, declines=n % 2 == 0)
+        served.asked(B.id, [has_none, has_it][n % 2], declines=n % 2 == 0)
     assert rung == [True], "at once, and then not each time"
-    served.asked(B.id, has=True)
+    served.asked(B.id, has_it)
     await until(lambda: rung == [True, False], "it is told that it declines no more")
 
 
@@ -184,12 +193,12 @@ async def test_who_declined_and_took_a_slice_of_another_controller_counts_as_not
     await deliver(given)
     for _ in range(2):
         for one in (A, B):
-            served.asked(one.id, has=False, declines=one is B)
+            served.asked(one.id, has_none, declines=one is B)
         served.came(A.id)
         await deliver(given, UNDELIVERABLE_AFTER)
         assert given.cut_off == {B.id}
         clock.now += DECLINES_S - 1.0
-    served.asked(A.id, has=True)
+    served.asked(A.id, has_it)
     served.came(A.id)
     await deliver(given)
     clock.now += 2.0

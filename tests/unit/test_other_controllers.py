@@ -71,7 +71,7 @@ class Serves:
     def come(self, *scrapers: str) -> None:
         for name in scrapers:
             self.asks.note("x", name)
-            self.served.asked(name, has=True)
+            self.served.asked(name, lambda _: True)
             self.served.came(name)
 
     def look(self, scraping: Members, silent: Collection[str] = ()) -> None:

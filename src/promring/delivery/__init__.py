@@ -47,8 +47,10 @@ class Outcome(NamedTuple):
 class Visited(Protocol):
     """A delivery that scrapers come to for their slices."""
 
-    taken: Callable[[str, float], None]
-    """Told who has the slice that is served, with all that was decided until then (monotonic seconds)."""
+    taken: Callable[[str, float, float], None]
+    """Told who has the slice that is served, or was until a moment ago, with all that was decided until then (monotonic
+    seconds), and how many seconds it may be until that one asks again, as it says; 0: it does not say.
+    """
     declined: Callable[[], None]
     """Called when somebody declines what it is offered, or does so no more."""
 

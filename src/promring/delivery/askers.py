@@ -41,14 +41,20 @@ class Askers:
         self._clock = clock
         self._asked: dict[str, Asker] = {}
 
-    def asked(self, scraper: str, *, has: bool, why: str = "", declines: bool = False) -> bool:
-        """``has``: it has the slice that is served; ``declines``: it was offered that and did not take it. Whether it is
-        news that it declines, or that it does not any more.
+    def asked(
+        self, scraper: str, *, has: bool, why: str = "", declines: bool = False, had_until: float | None = None
+    ) -> bool:
+        """``has``: it has the slice that is served; ``declines``: it was offered that and did not take it; ``had_until``:
+        it has what was served until then (monotonic seconds), and lacks only what came since. Whether it is news that it
+        declines, or that it does not any more. What one lacked that has not asked for long says nothing now.
         """
         now, before = self._clock(), self._asked.get(scraper)
-        since = before.untaken_since if before is not None and before.untaken_since is not None else now
         declined = before is not None and before.declines
-        self._asked[scraper] = after = Asker(now) if has else Asker(now, since, why, declines or declined)
+        if before is None or now - before.at >= STILL_S:
+            before = Asker(now)
+        since = max(now if before.untaken_since is None else before.untaken_since, had_until or 0.0)
+        still = declines or (before.declines and now - before.at < DECLINES_S and had_until is None)
+        self._asked[scraper] = after = Asker(now) if has else Asker(now, since, why, still)
         return after.declines is not declined
 
     def declining(self) -> dict[str, str]:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from weakref import WeakSet
 
 from promring.delivery import Delivery, Leads, Names, Outcome, always
@@ -89,8 +89,15 @@ class Listener(Protocol):
         """The slices of these are others than before; ``new``: some of these had none."""
 
 
-def _ignored(scraper: str, upto: float) -> None:
+def _ignored(scraper: str, upto: float, says_s: float) -> None:
     return
+
+
+class Sent(NamedTuple):
+    """The slice that somebody was sent last, and what was decided until then (monotonic seconds)."""
+
+    served: Served
+    upto: float
 
 
 class HttpSdDelivery:
@@ -102,8 +109,10 @@ class HttpSdDelivery:
         self.askers = Askers()
         self._current_at = 0.0
         """When it was last said that all that is served is what shall be, monotonic seconds."""
-        self.taken: Callable[[str, float], None] = _ignored
-        """Told who has the slice that is served, with all that was decided until then (monotonic seconds)."""
+        self.taken: Callable[[str, float, float], None] = _ignored
+        """As in ``Visited``."""
+        self._sent: dict[str, Sent] = {}
+        """By scraper, while it has not named it: of a list that changes all the time nobody ever has the newest one."""
         self.declined: Callable[[], None] = lambda: None
         self._waiting: dict[str, asyncio.Event] = {}
         """Set when the slice of that scraper is another one."""
@@ -135,6 +144,7 @@ class HttpSdDelivery:
         # A scraper that is not in the plan gets no answer, not an empty list: it goes on with what it has.
         self._served = served
         self.askers.keep(served)
+        self._sent = {name: sent for name, sent in self._sent.items() if name in served}
         self._delivered.set()
         self._delivered = asyncio.Event()
         for name in [name for name in self._waiting if name in written or name not in served]:
@@ -163,20 +173,46 @@ class HttpSdDelivery:
             for listener in list(self.listeners):
                 listener.rang(rung, new=new)
 
-    def asked(self, scraper: str, *, has: bool, why: str = "", declines: bool = False) -> None:
-        """``has``: it has the slice that is served now; ``why``: its agent's words of what it has not taken; ``declines``:
-        that is the slice that is served.
+    def sends(self, scraper: str, served: Served) -> None:
+        """It is sent this."""
+        if self._served.get(scraper) is served:
+            self._sent[scraper] = Sent(served, self._current_at)
+
+    def asked(
+        self,
+        scraper: str,
+        names: Callable[[Served], bool],
+        *,
+        why: str = "",
+        declines: bool = False,
+        says_s: float = 0.0,
+        beside: bool = False,
+    ) -> bool:
+        """``names``: whether it has that slice; ``why``: its agent's words of what it has not taken; ``declines``: that is
+        the slice that is served; ``says_s``: so long it may be until it asks again, as it says; ``beside``: it has what is
+        served in another file. Whether it has what is served, or was sent last.
         """
-        if scraper in self._served and self.askers.asked(scraper, has=has, why=why, declines=declines):
+        if (served := self._served.get(scraper)) is None:
+            return False
+        sent, has = self._sent.get(scraper), names(served)
+        had_until = sent.upto if not has and sent is not None and names(sent.served) else None
+        has_some = has or had_until is not None
+        if has_some:
+            self._sent.pop(scraper, None)
+        if self.askers.asked(scraper, has=has, why=why, declines=declines, had_until=had_until):
             self.declined()
+        if has_some or beside:
+            self.taken(scraper, self._current_at if has or beside or had_until is None else had_until, says_s)
+        return has_some
 
     def declining(self) -> Mapping[str, str]:
         return self.askers.declining()
 
-    def came(self, scraper: str) -> None:
-        """It has the slice that is served now."""
+    def came(self, scraper: str, says_s: float = 0.0) -> None:
+        """It gets the slice that is served now, and does not name what it has. ``says_s``: as in ``asked``."""
         if scraper in self._served:
-            self.taken(scraper, self._current_at)
+            self.askers.asked(scraper, has=True)
+            self.taken(scraper, self._current_at, says_s)
 
     def get(self, scraper: str) -> Served | None:
         """None while nothing was decided for ``scraper``."""

@@ -33,9 +33,16 @@ class Asks:
     _asked: dict[tuple[str, str], _Asked] = field(default_factory=dict)
     _look_again_at: float = float("-inf")
 
-    def note(self, service: str, scraper: str) -> None:
-        """``scraper`` has asked for its slice of ``service``, by the name that it used."""
-        if (one := self._asked.get((service, scraper))) is None:
+    def note(self, service: str, scraper: str, *, has: bool = True) -> None:
+        """``scraper`` has asked for its slice of ``service``, by the name that it used. An agent asks for all slices: it
+        uses one that it ``has``.
+        """
+        one = self._asked.get((service, scraper))
+        if not has:
+            if one is not None:
+                one.at = self.clock()
+            return
+        if one is None:
             if len(self._asked) >= KEPT_MOST and not self._forget_old():
                 return  # anybody may ask for any name
             one = self._asked[service, scraper] = _Asked()

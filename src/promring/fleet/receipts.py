@@ -62,9 +62,9 @@ class Receipts:
         if self.given is not self.taken:
             _note(self.given, there, upto, time.monotonic())
 
-    def came(self, scraper: str, upto: float) -> None:
-        """It came for its slice."""
-        if self._visitors.came(scraper):
+    def came(self, scraper: str, upto: float, says_s: float = 0.0) -> None:
+        """It came for its slice. ``says_s``: so long it may be until it comes again, as it says."""
+        if self._visitors.came(scraper, says_s):
             self._took([scraper], upto)
 
     def sees(self, scrapers: Iterable[str]) -> None:

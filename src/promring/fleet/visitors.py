@@ -1,7 +1,8 @@
 """Scrapers that come for their slices (http_sd, agents): who does, how often, and who stays away.
 
 Who has come twice comes; a person who looks at a URL once is no scraper. One is *away* when it has not come, and was not
-seen to run what it shall, for ``PATIENCE_S`` or three times as long as between its visits. Only a single controller calls it
+seen to run what it shall, for ``PATIENCE_S``, three times as long as between its visits, or as long as it said itself. One
+that was away has to come twice again: how long it was away is not how often it comes. Only a single controller calls it
 failed for that: of several, nobody knows who comes to whom, and all of them must make one plan.
 """
 
@@ -12,18 +13,25 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 PATIENCE_S, PATIENCE_VISITS = 180.0, 3.0
+SAYS_MOST_S = 3 * 3600.0
+"""What anybody says of itself is believed so far."""
 VISIT_APART_S = 0.5
 
 
 class Visits(NamedTuple):
-    """``at``: the last one; ``every_s``: since the one before, 0 while there was one only. Monotonic seconds."""
+    """``at``: the last one; ``every_s``: since the one before, 0 while there was one only; ``says_s``: so long it may stay
+    away until the next, as it said. Monotonic seconds.
+    """
 
     at: float
     every_s: float = 0.0
+    says_s: float = 0.0
 
-    def and_then(self, now: float) -> Visits:
+    def and_then(self, now: float, says_s: float = 0.0) -> Visits:
+        if self.every_s > 0 and not self.go_on(now):
+            return Visits(now, 0.0, says_s)
         gap = now - self.at
-        return Visits(now, self.every_s if gap < VISIT_APART_S else gap)
+        return Visits(now, self.every_s if gap < VISIT_APART_S else gap, says_s)
 
     def go_on(self, now: float) -> bool:
         """Whether the scraper still comes: it came twice, and not too long ago."""
@@ -32,7 +40,7 @@ class Visits(NamedTuple):
 
     @property
     def patience_s(self) -> float:
-        return max(PATIENCE_S, PATIENCE_VISITS * self.every_s)
+        return max(PATIENCE_S, PATIENCE_VISITS * self.every_s, min(self.says_s, SAYS_MOST_S))
 
 
 NO_VISITS = Visits(0.0)
@@ -46,11 +54,11 @@ class Visitors:
         """When each was last seen to run what it shall."""
         self._runs: frozenset[str] = frozenset()
 
-    def came(self, scraper: str) -> bool:
+    def came(self, scraper: str, says_s: float = 0.0) -> bool:
         """It has the slice that is served. Whether that is believed: it comes again and again."""
         now = time.monotonic()
         before = self.visits.get(scraper)
-        self.visits[scraper] = after = Visits(now) if before is None else before.and_then(now)
+        self.visits[scraper] = after = Visits(now, 0.0, says_s) if before is None else before.and_then(now, says_s)
         return after.every_s > 0
 
     def saw(self, asked: Collection[str], running: Collection[str]) -> None:
@@ -97,8 +105,7 @@ class Visitors:
         if self.runs(scraper):
             return None
         visits = self.visits.get(scraper, NO_VISITS)
-        came_at = visits.at if visits.every_s else 0.0
-        waited_s = time.monotonic() - max(came_at, self._served_since.get(scraper, 0.0), self._ran_at.get(scraper, 0.0))
+        waited_s = time.monotonic() - max(visits.at, self._served_since.get(scraper, 0.0), self._ran_at.get(scraper, 0.0))
         return visits.patience_s if waited_s >= visits.patience_s else None
 
     def away(self) -> dict[str, float]:

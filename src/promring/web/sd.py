@@ -17,6 +17,7 @@ from typing import TypeVar
 from aiohttp import web
 
 from promring.delivery.http_sd import Served
+from promring.fleet.visitors import PATIENCE_VISITS
 from promring.runtime.address import canonical_id
 from promring.runtime.duration import parse_duration
 from promring.runtime.threads import computed
@@ -27,6 +28,9 @@ from promring.web.negotiation import IfNoneMatch, chosen_coding
 T = TypeVar("T")
 
 WAIT_MOST_S = 300.0
+AFTER_WAIT_S = 60.0
+"""So long after a long poll could have ended its client may ask again."""
+REFRESH_INTERVAL = "X-Prometheus-Refresh-Interval-Seconds"
 POLLS_MOST = 4096
 NAMES_CHANGED = "a reload has changed names, or who is in which fleet: ask again"
 
@@ -105,23 +109,34 @@ class SdEndpoint:
         if (delivery := service.http_sd) is None:
             raise ApiError(404, "not_found", f"service {service.name!r} has no http_sd delivery")
         scraper = service.fleet.scraper_id(canonical_id(request.match_info["scraper"]))
-        known = IfNoneMatch(header(request, "If-None-Match"))
+        known, wait_s = IfNoneMatch(header(request, "If-None-Match")), seconds_to_wait(request)
+        says_s = may_stay_away_s(request, wait_s)
         service.fleet.asks.note(asked, scraper)
-        current = delivery.get(scraper)
-        has = current is not None and known.has(current.etag)
-        delivery.asked(scraper, has=has or known.is_empty)
-        if has:
-            delivery.came(scraper)  # it has it: said before it waits for the next
-        if (wait_s := seconds_to_wait(request)) > 0:
+        if not known.is_empty:  # what it has is said before it waits for the next
+            delivery.asked(scraper, lambda served: known.has(served.etag), says_s=says_s)
+        if wait_s > 0:
             served = await self.polls.wait(lambda: delivery.wait(scraper, known.has, wait_s))
         else:
             served = delivery.get(scraper)
         if served is None:
             raise ApiError(503, "unavailable", service.why_not(scraper))
-        if known.is_empty:  # who names what it has says itself when it has this
-            delivery.came(scraper)
+        if known.is_empty:
+            delivery.came(scraper, says_s)
+        elif not known.has(served.etag):  # who names what it has says itself when it has this
+            delivery.sends(scraper, served)
         follows = served.slice.generation.epoch + 1 == self._controller.leadership.followed
         return await _answer(request, served, known, follows=follows)
+
+
+def may_stay_away_s(request: web.Request, wait_s: float) -> float:
+    """How long it may be until who asks so asks again, in seconds: it waits in a long poll of ``wait_s``, or is a
+    Prometheus that says how often it comes; 0: nothing is said.
+    """
+    try:
+        every_s = float(request.headers.get(REFRESH_INTERVAL, "0"))
+    except ValueError:
+        every_s = 0.0
+    return max(wait_s + AFTER_WAIT_S if wait_s else 0.0, PATIENCE_VISITS * every_s if every_s > 0 else 0.0)
 
 
 def seconds_to_wait(request: web.Request) -> float:

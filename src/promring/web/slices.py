@@ -43,7 +43,7 @@ from promring.telemetry import log
 from promring.web.controller import Controller
 from promring.web.envelope import ApiError
 from promring.web.negotiation import chosen_coding
-from promring.web.sd import Polls, header, seconds_to_wait
+from promring.web.sd import Polls, header, may_stay_away_s, seconds_to_wait
 
 ANSWER_BYTES_MOST = 16 * 1024 * 1024
 WHOLE_BYTES = 128 * 1024
@@ -135,7 +135,8 @@ class SlicesEndpoint:
             raise ApiError(406, "not_acceptable", "slices are sent as they are or with gzip; Accept-Encoding takes neither")
         view = self._look(asked)
         outranked = outranked_in(header(request, OUTRANKED))
-        self._heard_of(view, named, why_in(header(request, UNTAKEN)), outranked)
+        words = why_in(header(request, UNTAKEN))
+        self._heard_of(view, named, words, outranked, may_stay_away_s(request, wait_s))
         if view.offers:
             self._heed(outranked, asked, view, named)
         if wait_s > 0 and not view.differs(named):
@@ -165,25 +166,33 @@ class SlicesEndpoint:
     def _named(self) -> Iterator[tuple[str, Service | None]]:
         """All services, also those that are being started (None); and, at last, those that had another name before."""
         controller, running = self._controller, self._controller.services
+        starting = [one.name for one in controller.settings.shard_services if one.name not in running]
+        renamed = {before: running[now] for before, now in controller.renamed.items() if now in running}
         yield from running.items()
-        yield from ((one.name, None) for one in controller.settings.shard_services if one.name not in running)
-        yield from ((before, running[now]) for before, now in controller.renamed.items() if now in running)
+        yield from ((name, None) for name in starting)
+        yield from ((name, service) for name, service in renamed.items() if name not in starting)
 
-    def _heard_of(self, view: View, named: Named, untaken: str, outranked: Collection[str]) -> None:
+    def _heard_of(self, view: View, named: Named, untaken: str, outranked: Collection[str], says_s: float) -> None:
         """The asker comes for these, and has some of them; ``untaken``: why not the others. It has something newer of the
-        files that are ``outranked``.
+        files that are ``outranked``. Of a service that was renamed the file of its name counts; while that is not there, a
+        scraper that reads the one of before has its slice.
         """
-        told = set[HttpSdDelivery]()
         services = self._controller.services
+        before = {one.delivery for one in view.offers if one.name not in services and one.mark in named.have}
         for one in view.offers:
-            if (service := services.get(one.name)) is not None:
-                service.fleet.asks.note(one.name, one.scraper)
+            if (service := services.get(one.name)) is None:
+                continue
             why = said_of(one.name, untaken)
             declines = (bool(why) or one.mark in named.declined) and file_name(one.name) not in outranked
-            one.delivery.asked(one.scraper, has=one.mark in named.have, why=why or untaken, declines=declines)
-            if one.mark in named.have and one.delivery not in told:
-                told.add(one.delivery)
-                one.delivery.came(one.scraper)
+            has = one.delivery.asked(
+                one.scraper,
+                lambda served, name=one.name: served.mark(name) in named.have,  # type: ignore[misc]
+                why=why or untaken,
+                declines=declines and one.delivery not in before,
+                says_s=says_s,
+                beside=one.delivery in before,
+            )
+            service.fleet.asks.note(one.name, one.scraper, has=has)
 
     def _heed(self, has: Mapping[str, Generation], asked: str, view: View, named: Named) -> None:
         """An agent names the generations because of which it refused slices. Above our epoch, our state was lost while the
@@ -254,7 +263,11 @@ class SlicesEndpoint:
     # --- answering -----------------------------------------------------------------------------------------------------
 
     async def _answer(self, request: web.Request, view: View, named: Named, *, packed: bool) -> web.StreamResponse:
-        bodies = await _bodies(_that_fit([one for one in view.offers if not named.has(one)]), packed=packed)
+        sent = _that_fit([one for one in view.offers if not named.has(one)])
+        bodies = await _bodies(sent, packed=packed)
+        for one in sent:
+            if one.name in self._controller.services:
+                one.delivery.sends(one.scraper, one.served)
         followed = self._controller.leadership.followed
         listed = [_listed(one, bodies.get(one.name), followed) for one in view.offers]
         line = line_of(Listing(listed, list(view.without), len(named.have) + len(named.declined)))
