@@ -34,7 +34,14 @@ async def serving(app: web.Application) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-def bundle(slices: Mapping[str, Envelope], *, without: Sequence[str] = (), named: int = 0, packed: bool = False) -> bytes:
+def bundle(
+    slices: Mapping[str, Envelope],
+    *,
+    without: Sequence[str] = (),
+    named: int = 0,
+    packed: bool = False,
+    blind: bool = False,
+) -> bytes:
     """What ``/sd/{scraper}`` answers with these, by service; one without a body is listed only."""
     listed, bodies = [], []
     for service, one in slices.items():
@@ -43,7 +50,7 @@ def bundle(slices: Mapping[str, Envelope], *, without: Sequence[str] = (), named
             bodies.append(gzip.compress(one.body) if packed else one.body)
             made.sent, made.gzip = len(bodies[-1]), packed
         listed.append(made)
-    return line_of(Listing(listed, list(without), named)) + b"".join(bodies)
+    return line_of(Listing(listed, list(without), named, blind)) + b"".join(bodies)
 
 
 def sealed(body: bytes, generation: str, follows: int = 0, sha256: str = "") -> Envelope:
@@ -51,8 +58,9 @@ def sealed(body: bytes, generation: str, follows: int = 0, sha256: str = "") -> 
 
 
 class FakeSlices:
-    """One controller that serves slices of services to one scraper, long polls too. ``down``: it answers 503. ``without``:
-    services with nothing for it. ``sent``: the services whose bodies went out, an answer each.
+    """One controller that serves slices of services to one scraper, long polls too. ``down``: it answers 503; ``blind``: it
+    has not seen the lock for long. ``without``: services with nothing for it. ``sent``: the services whose bodies went out,
+    an answer each.
     """
 
     def __init__(self) -> None:
@@ -61,7 +69,7 @@ class FakeSlices:
         self.sent: list[list[str]] = []
         self.have: set[str] = set()
         """The marks that were named last."""
-        self.down, self.packed = False, False
+        self.down, self.packed, self.blind = False, False, False
         self.without: list[str] = []
         self._slices, self._changed = dict[str, Envelope](), asyncio.Event()
 
@@ -101,7 +109,7 @@ class FakeSlices:
         news = {name for name in self._slices if self.mark(name) not in named}
         self.sent.append(sorted(news))
         shown = {n: one if n in news else replace(one, body=b"") for n, one in self._slices.items()}
-        body = bundle(shown, without=self.without, named=len(named), packed=self.packed)
+        body = bundle(shown, without=self.without, named=len(named), packed=self.packed, blind=self.blind)
         return web.Response(body=body, content_type=CONTENT_TYPE)
 
     @asynccontextmanager

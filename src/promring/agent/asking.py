@@ -25,6 +25,7 @@ from promring.runtime.http_client import HttpError, Response, TlsFiles, new_sess
 SLICE_BYTES_MAX = 512 * 1024 * 1024
 """Of one slice, and of one answer."""
 ANSWER_S = 10.0
+"""So long the head of an answer may take, and each megabyte of it."""
 CUT_LEAST_S = 1.0
 """What ends earlier was not cut for being long."""
 LONGER_AFTER = 10
@@ -124,6 +125,7 @@ class Asker:
                 "GET",
                 f"{controller}{self._path}{f'?wait={format_duration(wait_s)}' if wait_s else ''}",
                 timeout_s=wait_s + ANSWER_S,
+                body_s=ANSWER_S,
                 headers=headers,
                 tls=self._settings.tls,
                 body_bytes_max=SLICE_BYTES_MAX,

@@ -76,6 +76,12 @@ class AgentMetrics:
     def offered(self, service: str, is_so: bool) -> None:
         self._offered.labels(service).set(float(is_so))
 
+    def slice_is_gone(self, service: str) -> None:
+        """There is no slice in the file."""
+        for gauge in (self._epoch, self._number):
+            with contextlib.suppress(KeyError):
+                gauge.remove(service)
+
     def slice_is(self, service: str, generation: Generation) -> None:
         self._epoch.labels(service).set(generation.epoch)
         self._number.labels(service).set(generation.n)

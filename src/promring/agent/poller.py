@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from promring.agent.asking import SLICE_BYTES_MAX, AgentSettings, Asker, CutError, Named, NoSliceError, asker, is_page
 from promring.agent.meanwhile import unless
 from promring.agent.metrics import AgentMetrics
+from promring.agent.ready import remarks, unready
 from promring.agent.reloads import Reloads
 from promring.agent.said import Said
 from promring.agent.slicefile import SliceFile, keys_in
@@ -44,6 +45,10 @@ EARLY = 0.5
 EARLY_FIRST_S, EARLY_MOST_S = 1.0, 5.0
 BACKOFF_FIRST_S, BACKOFF_MOST_S, BACKOFF_DOUBT_S = 0.25, 10.0, 2.0
 SHORT_S, LOOK_S = 0.1, 5.0
+NOTES = {
+    "slice_not_offered": "no plan of it, or this scraper is not in it: the file stays",
+    "slice_of_no_service": "not configured any more: remove what reads the file, then it",
+}
 
 
 class Poller:
@@ -142,7 +147,7 @@ class Poller:
         files = self.files.values()
         declined = [one for file in files for one in file.declined]
         outranked = {one.key: one.outranked for one in files if one.outranked}
-        untaken = "; ".join(f"{file.service}: {file.trouble}" for file in files if file.trouble)
+        untaken = "; ".join(f"{file.service}: {file.trouble}" for file in files if file.trouble and file.offered)
         return Named([file.mark for file in files if file.has], declined[:SERVICES_MOST], outranked, untaken)
 
     def _had(self) -> Mapping[str, str]:
@@ -180,7 +185,7 @@ class Poller:
         if "written" in outcomes and self._reloads is not None:
             self._reloads.due.set()
         gone = self._see_what_is_gone(listing, controller)
-        return bool(outcomes & {"refused", "failed"}), gone + len(listing.without), gone
+        return bool(outcomes & {"refused", "failed"}), gone + len(listing.without) + listing.blind, gone
 
     def _file_for(self, service: str, placed: set[str]) -> SliceFile | None:
         """None: there cannot be one. ``placed``: of this answer."""
@@ -270,14 +275,12 @@ class Poller:
         offered = {file_name(listed.service) for listed in listing.slices}
         configured = set(map(file_name, listing.without))
         for key, file in self.files.items():
-            if file.offered and key not in offered and file.is_there and self._said_gone.is_news(key):
+            gone = "" if key in offered else "slice_not_offered" if key in configured else "slice_of_no_service"
+            if gone and gone != file.gone and file.is_there and self._said_gone.is_news((key, gone)):
                 say = self._log.bind(srv_name=file.service, controller=controller, file=str(file.path))
-                if key in configured:
-                    say.warning("slice_not_offered", note="no plan of it, or this scraper is not in it: the file stays")
-                else:
-                    say.warning("slice_of_no_service", note="not configured any more: remove what reads the file, then it")
-            file.offered = key in offered
-            self._metrics.offered(file.service, file.offered)
+                say.warning(gone, note=NOTES[gone])
+            file.gone = gone
+            self._metrics.offered(file.service, not gone)
         return len(self.files.keys() - offered - configured)
 
     # --- the files -----------------------------------------------------------------------------------------------------
@@ -291,6 +294,9 @@ class Poller:
         for key in keys:
             self._known(key)
         await self._look()
+        await in_thread(lambda: disk.remove_left_overs(self._settings.folder))
+        if self._reloads is not None and self.has_slice:
+            self._reloads.due.set()  # the agent before may have ended before its reload worked
         for file in self.files.values():
             if file.has:
                 note = "until a controller says otherwise"
@@ -318,26 +324,21 @@ class Poller:
         for file in self.files.values():
             if file.note is not None and file.has:  # the note is written first: it may be ahead of the file
                 self._metrics.slice_is(file.service, file.note.generation)
-            elif file in had:
+            else:
+                self._metrics.slice_is_gone(file.service)
+            if file in had and not file.has:
                 note = "changed or removed: a controller is asked for it"
                 self._log.warning("slice_changed_by_others", srv_name=file.service, file=str(file.path), note=note)
 
     # --- what is said --------------------------------------------------------------------------------------------------
 
     def unready(self) -> str:
-        """Why files are not what a controller wants, a line each; empty when they are, or when there is nobody to say so."""
-        if not self.has_slice:
-            why = next((f": {file.service}: {file.trouble}" for file in self.files.values() if file.trouble), "")
-            return f"no slice yet{why}"
-        said = [f"{file.service}: {why}" for file in self.files.values() if (why := file.fence.frozen())]
-        said += [f"{f.service}: no slice yet: {f.trouble}" for f in self.files.values() if f.trouble and not f.keeps]
-        return "\n".join(said)
+        """As ``ready.unready``."""
+        return unready(self.files.values())
 
     def remarks(self) -> str:
-        """Which files stay though nobody offers anything for them, or another slice could not be taken, a line each."""
-        files = self.files.values()
-        said = [f"{f.service}: not offered any more, {f.path} stays" for f in files if not f.offered]
-        return "\n".join([*said, *(f"{f.service}: stays as it was: {f.trouble}" for f in files if f.trouble and f.keeps)])
+        """As ``ready.remarks``."""
+        return remarks(self.files.values(), self._reloads.trouble if self._reloads is not None else "")
 
     def _failed(self, controller: str, error: Exception | str) -> None:
         why = str(error)

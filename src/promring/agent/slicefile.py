@@ -40,8 +40,8 @@ class SliceFile:
         """The digest of the slice in the file; empty when it is not what was received."""
         self.keeps = ""
         """The digest of the slice in the file, also when the note beside it is of a newer one that could not be written."""
-        self.offered = True
-        """Whether the controller that answered last has something for it."""
+        self.gone = ""
+        """Why the controller that answered last has nothing for it, in the word of the log; empty: it has something."""
         self.trouble = ""
         """Why what was offered last was not taken."""
         self.outranked: Generation | None = None
@@ -54,6 +54,11 @@ class SliceFile:
         self._said: dict[str, str] = {}
         """The wording of what was refused of each controller last."""
         self._stamps: tuple[_Stamp, _Stamp] | None = None
+
+    @property
+    def offered(self) -> bool:
+        """Whether the controller that answered last has something for it."""
+        return not self.gone
 
     @property
     def mark(self) -> str:
@@ -133,6 +138,16 @@ def keys_in(folder: Path, most: int) -> list[str]:
     end = f".json{end}"
     names = [entry.name for entry in os.scandir(folder) if entry.name.startswith(start) and entry.name.endswith(end)]
     return sorted(name[len(start) : -len(end)] for name in names if len(name) > len(start) + len(end))[:most]
+
+
+def set_aside(folder: Path, most: int) -> list[str]:
+    """Forget what was received into it, as it was another scraper's: the files stay until ours come, whatever their
+    generations. Their names. Raises OSError.
+    """
+    keys = keys_in(folder, most)
+    for key in keys:
+        note_of(folder / f"{key}.json").unlink(missing_ok=True)
+    return keys
 
 
 def _stamp(path: Path) -> _Stamp:

@@ -119,7 +119,7 @@ def agent(
         controllers, scraper, folder.absolute(), reload_url, token_file, tls, wait_s, username, password_file
     )
     try:
-        with owned(settings.folder, scraper):
-            asyncio.run(run(settings, listen))
+        with owned(settings.folder, scraper) as mine:
+            asyncio.run(run(settings, listen, mine))
     except (ListenError, TakenError) as error:
         raise click.ClickException(str(error)) from error

@@ -7,18 +7,23 @@ so in each question, and names the services; after ``DECLINES_S`` without a ques
 
 from __future__ import annotations
 
+import contextlib
 import math
+import re
 import time
 from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
+from promring.delivery.receiver import parse_generation
+from promring.model import Generation
 from promring.runtime.text import clean
 
 STILL_S = 180.0
 """Who has not asked for so long is not said to ask without taking."""
 WHY_MOST = 400
 DECLINES_S = 60.0
+_NEWER = re.compile(r": has generation ([0-9.]{3,40}), refuses the older ")
 WORDS_S = 30.0
 """So long an agent's words count without another question: it asks around while it lacks something."""
 
@@ -87,6 +92,14 @@ def together(deliveries: Iterable[Askers]) -> dict[str, Asker]:
 def said_of(service: str, why: str) -> str:
     """What an agent's words, which name one service after the other, say of this one; empty: nothing."""
     return "; ".join(part for part in why.split("; ") if part.startswith(f"{service}: "))
+
+
+def newer_in(why: str) -> Generation | None:
+    """The generation because of which an agent refused what it was offered, where its words are those."""
+    found = _NEWER.search(why)
+    with contextlib.suppress(ValueError):
+        return parse_generation(found[1]) if found else None
+    return None
 
 
 def header_of(why: str) -> str:

@@ -56,12 +56,14 @@ class Listed(msgspec.Struct, omit_defaults=True):
 
 class Listing(msgspec.Struct, omit_defaults=True):
     """``without``: services that are configured, with nothing for this scraper (no plan yet, or it is not in it): what is in
-    neither list is not configured. ``named``: how many marks came with the request.
+    neither list is not configured. ``named``: how many marks came with the request. ``blind``: the controller has not seen
+    the lock for long, so another one may lead.
     """
 
     slices: list[Listed]
     without: list[str] = []
     named: int = 0
+    blind: bool = False
 
 
 _decode = msgspec.json.Decoder(Listing).decode

@@ -257,13 +257,13 @@ def _locked(path: Path, own: int) -> Iterator[None]:
 
 
 def _holds(path: Path, body: bytes) -> bool:
-    """Whether ``path`` is a plain file with exactly these bytes. One that may not be read is to be replaced."""
+    """Whether ``path`` is a plain file with exactly these bytes. One that cannot be read is to be replaced."""
     try:
         there = path.lstat()
         if not stat.S_ISREG(there.st_mode) or there.st_size != len(body):
             return False
         descriptor = disk.open_plain(path, os.O_RDONLY)
-    except (FileNotFoundError, PermissionError):
+        with open(descriptor, "rb") as file:
+            return file.read(len(body) + 1) == body
+    except OSError:
         return False
-    with open(descriptor, "rb") as file:
-        return file.read(len(body) + 1) == body

@@ -49,9 +49,8 @@ def boottime() -> float:
 
 @dataclass
 class Leadership:
-    """An attribute for each thing that the note beside the lock tells.
-
-    ``clock`` in seconds. ``changed`` is called when somebody should look again.
+    """An attribute for each thing that the note beside the lock tells. ``clock`` in seconds; ``changed`` is called when
+    somebody should look again.
     """
 
     alone: bool = True
@@ -105,9 +104,7 @@ class Leadership:
     """When we last told the loads of a fleet, on ``clock``."""
     _released_at: dict[str, float] = field(default_factory=dict, init=False)
     _listed_at: dict[tuple[str, str], float] = field(default_factory=dict, init=False)
-    """By shard service and source: when we saw that the plan of another leader was made of another list of it than before,
-    monotonic seconds.
-    """
+    """By service and source: when we saw that another leader's plan is made of another list, monotonic seconds."""
     _news: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     def leads(self) -> bool:
@@ -138,11 +135,15 @@ class Leadership:
     @property
     def known_leader(self) -> str:
         """Who leads, as far as is known now: empty when the lock was not seen for long."""
-        return self.leader if self.leads() or self.clock() - self.heard_at < HEARD_OF_LEADER_S else ""
+        return self.leader if self.sees_lock() else ""
+
+    def sees_lock(self) -> bool:
+        """Whether we lead, or saw not long ago who does, or that nobody does."""
+        return self.leads() or self.clock() - self.heard_at < HEARD_OF_LEADER_S
 
     def hears(self) -> bool:
         """Whether another controller leads, and what it tells is not from long ago."""
-        return bool(self.leader) and not self.leads() and self.clock() - self.heard_at < HEARD_OF_LEADER_S
+        return bool(self.leader) and not self.leads() and self.sees_lock()
 
     def share_drained(self, drained: Mapping[str, frozenset[str]]) -> None:
         """What is drained according to whoever leads."""

@@ -43,6 +43,7 @@ from promring.runtime.urls import http_url
 if TYPE_CHECKING:
     import aiohttp
 
+MEGABYTE = 2**20
 BODY_BYTES_MAX = 16 * 1024 * 1024
 ERROR_MAX = 300
 HEADER_BYTES_MAX = 64 * 1024
@@ -132,8 +133,10 @@ async def request(
     body_bytes_max: int = BODY_BYTES_MAX,
     consume: Callable[[bytes], Awaitable[None]] | None = None,
     proxy: Proxy | None = None,
+    body_s: float | None = None,
 ) -> Response:
-    """One request with a total deadline. Any status is a ``Response``; raises ``HttpError`` when there is none.
+    """One request with a total deadline; with ``body_s`` the deadline is for the head of the answer, and the body has so
+    long for each megabyte, and once more. Any status is a ``Response``; raises ``HttpError`` when there is none.
 
     ``params``: added to the query of ``url``; unlike that, they may be repeated in errors.
     ``tls``: files that are read for each request, so that certificates can be rotated. ``consume``: takes the body of an
@@ -145,18 +148,22 @@ async def request(
     unresolved, began = watch_lookups(), asyncio.get_running_loop().time()
     secrets = (*secrets_of_url(str(url)), *secrets_of_headers(headers or {}), *_secrets_of_proxy(proxy))
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(timeout_s) as deadline:
             way = await _way(tls, proxy)
             async with session.request(
                 method, url, headers=headers, params=params, json=json, data=data, allow_redirects=False, **way
             ) as response:
+                if body_s is not None:
+                    ends_at = asyncio.get_running_loop().time() + body_s * (1 + (response.content_length or 0) / MEGABYTE)
+                    deadline.reschedule(ends_at)
+                    timeout_s = ends_at - began
                 said = reversed([*response.headers.items()])  # of what stands twice the first counts, as for Prometheus
                 names = {name.lower(): _hidden(value, secrets) for name, value in said}
                 taking = consume if response.status == 200 else None
                 body = await read_body(response, body_bytes_max, taking)
                 return Response(response.status, names, body, secrets, str(proxy or ""))
     except TimeoutError:
-        raise _through(not_answered(timeout_s, began, unresolved), proxy) from None
+        raise _through(not_answered(round(timeout_s, 1), began, unresolved), proxy) from None
     except secretfile.SecretError as error:
         raise NotAskedError(str(error)) from error
     except aiohttp.ClientConnectorDNSError as error:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from promring.delivery.askers import said_of, why_in
+from promring.delivery.askers import newer_in, said_of, why_in
 from promring.delivery.bundle import (
     CONTENT_TYPE,
     DECLINED,
@@ -134,8 +134,9 @@ class SlicesEndpoint:
         if coding is None:
             raise ApiError(406, "not_acceptable", "slices are sent as they are or with gzip; Accept-Encoding takes neither")
         view = self._look(asked)
-        outranked = outranked_in(header(request, OUTRANKED))
         words = why_in(header(request, UNTAKEN))
+        told = {file_name(one.name): newer_in(said_of(one.name, words)) for one in view.offers}
+        outranked = {file: has for file, has in told.items() if has} | outranked_in(header(request, OUTRANKED))
         self._heard_of(view, named, words, outranked, may_stay_away_s(request, wait_s))
         if view.offers:
             self._heed(outranked, asked, view, named)
@@ -270,7 +271,8 @@ class SlicesEndpoint:
                 one.delivery.sends(one.scraper, one.served)
         followed = self._controller.leadership.followed
         listed = [_listed(one, bodies.get(one.name), followed) for one in view.offers]
-        line = line_of(Listing(listed, list(view.without), len(named.have) + len(named.declined)))
+        blind = not self._controller.leadership.sees_lock()
+        line = line_of(Listing(listed, list(view.without), len(named.have) + len(named.declined), blind))
         parts = [line, *(body for body, _ in bodies.values())]
         headers = {"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"}
         if (size := sum(map(len, parts))) <= WHOLE_BYTES:
