@@ -272,8 +272,7 @@ def _dispatcher(
         for s in services
     }
     retirements = {s.name: s.retirement for s in services}
-    log = context.log.bind(srv_name=name)
-    return Dispatcher(couriers, retirements, leadership, facts.ring, log, memory.undelivered)
+    return Dispatcher(couriers, retirements, leadership, facts.ring, context.log.bind(srv_name=name), memory.undelivered)
 
 
 def _service(parts: ServiceParts, fleet: str, context: Context, previous: Previous, asks: Asks, facts: FactBoard) -> Service:

@@ -46,8 +46,8 @@ EARLY_FIRST_S, EARLY_MOST_S = 1.0, 5.0
 BACKOFF_FIRST_S, BACKOFF_MOST_S, BACKOFF_DOUBT_S = 0.25, 10.0, 2.0
 SHORT_S, LOOK_S = 0.1, 5.0
 NOTES = {
-    "slice_not_offered": "no plan of it, or this scraper is not in it: the file stays",
-    "slice_of_no_service": "not configured any more: remove what reads the file, then it",
+    "not offered": "no plan of it, or this scraper is not in it: the file stays",
+    "no service": "not configured any more: remove what reads the file, then it",
 }
 
 
@@ -275,10 +275,11 @@ class Poller:
         offered = {file_name(listed.service) for listed in listing.slices}
         configured = set(map(file_name, listing.without))
         for key, file in self.files.items():
-            gone = "" if key in offered else "slice_not_offered" if key in configured else "slice_of_no_service"
+            known = key in configured
+            gone = "" if key in offered else "not offered" if known else "no service"
             if gone and gone != file.gone and file.is_there and self._said_gone.is_news((key, gone)):
                 say = self._log.bind(srv_name=file.service, controller=controller, file=str(file.path))
-                say.warning(gone, note=NOTES[gone])
+                say.warning("slice_not_offered" if known else "slice_of_no_service", note=NOTES[gone])
             file.gone = gone
             self._metrics.offered(file.service, not gone)
         return len(self.files.keys() - offered - configured)

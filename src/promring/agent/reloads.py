@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-
-import aiohttp
+from typing import TYPE_CHECKING
 
 from promring.agent.metrics import AgentMetrics
 from promring.runtime.backoff import backoff_s
@@ -12,6 +11,9 @@ from promring.runtime.http_client import HttpError, new_session, request
 from promring.runtime.redact import shown
 from promring.runtime.unforeseen import Lasting
 from promring.telemetry.log import Logger
+
+if TYPE_CHECKING:
+    import aiohttp
 
 TIMEOUT_S = 120.0
 """A Prometheus finishes a reload also when nobody waits for it any more, and begins the next one then."""

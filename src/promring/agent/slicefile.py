@@ -41,7 +41,7 @@ class SliceFile:
         self.keeps = ""
         """The digest of the slice in the file, also when the note beside it is of a newer one that could not be written."""
         self.gone = ""
-        """Why the controller that answered last has nothing for it, in the word of the log; empty: it has something."""
+        """Why the controller that answered last has nothing for it; empty: it has something."""
         self.trouble = ""
         """Why what was offered last was not taken."""
         self.outranked: Generation | None = None

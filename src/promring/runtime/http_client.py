@@ -135,13 +135,13 @@ async def request(
     proxy: Proxy | None = None,
     body_s: float | None = None,
 ) -> Response:
-    """One request with a total deadline; with ``body_s`` the deadline is for the head of the answer, and the body has so
-    long for each megabyte, and once more. Any status is a ``Response``; raises ``HttpError`` when there is none.
+    """One request with a total deadline. Any status is a ``Response``; raises ``HttpError`` when there is none.
 
     ``params``: added to the query of ``url``; unlike that, they may be repeated in errors.
     ``tls``: files that are read for each request, so that certificates can be rotated. ``consume``: takes the body of an
     answer with status 200 as it comes, piece by piece; ``Response.body`` is empty then. ``proxy``: which an
-    error names, and an answer, because it may be the proxy's own.
+    error names, and an answer, because it may be the proxy's own. ``body_s``: the deadline is for the head of the answer; its
+    body has so long, and as long for each megabyte.
     """
     import aiohttp
 
@@ -154,16 +154,12 @@ async def request(
                 method, url, headers=headers, params=params, json=json, data=data, allow_redirects=False, **way
             ) as response:
                 if body_s is not None:
-                    ends_at = asyncio.get_running_loop().time() + body_s * (1 + (response.content_length or 0) / MEGABYTE)
-                    deadline.reschedule(ends_at)
-                    timeout_s = ends_at - began
-                said = reversed([*response.headers.items()])  # of what stands twice the first counts, as for Prometheus
-                names = {name.lower(): _hidden(value, secrets) for name, value in said}
-                taking = consume if response.status == 200 else None
-                body = await read_body(response, body_bytes_max, taking)
+                    deadline.reschedule(_ends_at(response.content_length or 0, body_s))
+                names = _names(response, secrets)
+                body = await read_body(response, body_bytes_max, consume if response.status == 200 else None)
                 return Response(response.status, names, body, secrets, str(proxy or ""))
     except TimeoutError:
-        raise _through(not_answered(round(timeout_s, 1), began, unresolved), proxy) from None
+        raise _through(not_answered(round((deadline.when() or began) - began, 1), began, unresolved), proxy) from None
     except secretfile.SecretError as error:
         raise NotAskedError(str(error)) from error
     except aiohttp.ClientConnectorDNSError as error:
@@ -173,6 +169,16 @@ async def request(
         raise _through(_kind(error)(_hidden(_why(error), secrets)), proxy) from None
     except MemoryError as error:
         raise NotAskedError("no memory for the answer") from error
+
+
+def _ends_at(length: int, body_s: float) -> float:
+    """When a body of so many bytes has to be there, by the clock of the event loop."""
+    return asyncio.get_running_loop().time() + body_s * (1 + length / MEGABYTE)
+
+
+def _names(response: aiohttp.ClientResponse, secrets: Sequence[str]) -> dict[str, str]:
+    """Its headers. Of what stands twice the first counts, as for Prometheus."""
+    return {name.lower(): _hidden(value, secrets) for name, value in reversed([*response.headers.items()])}
 
 
 class _Way(TypedDict):
