@@ -43,7 +43,8 @@ LASTS_S = 20.0
 
 class Audit:
     """Of one fleet; an attribute for each thing that it is given or keeps. Without ``settings`` scrapers are asked only when
-    a hand-over waits for them. ``api``: how they are asked. ``lasts_s``: targets that nobody was seen scraping for so long, in seconds, are worth a warning.
+    a hand-over waits for them. ``api``: how they are asked. ``lasts_s``: targets that nobody was seen scraping for so long,
+    in seconds, are worth a warning.
 
     ``looks``: by service. ``in_force`` gives what the slices hold, ``waiting`` whom a hand-over waits for; ``wanted``
     is set when one begins. ``receive`` gets what was seen; ``look_at`` is told what all scrapers were seen doing.

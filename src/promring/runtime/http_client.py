@@ -140,8 +140,8 @@ async def request(
     ``params``: added to the query of ``url``; unlike that, they may be repeated in errors.
     ``tls``: files that are read for each request, so that certificates can be rotated. ``consume``: takes the body of an
     answer with status 200 as it comes, piece by piece; ``Response.body`` is empty then. ``proxy``: which an
-    error names, and an answer, because it may be the proxy's own. ``body_s``: the deadline is for the head of the answer; its
-    body has so long, and as long for each megabyte.
+    error names, and an answer, because it may be the proxy's own. ``body_s``: the deadline is for the head of the answer;
+    its body has so long, and as long for each megabyte.
     """
     import aiohttp
 
