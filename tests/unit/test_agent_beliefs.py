@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +15,13 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from promring.agent import asking, reloads
+from promring.agent import asking, at_disk, reloads
 from promring.agent.metrics import AgentMetrics
 from promring.agent.owner import OWNER, owned
-from promring.agent.slicefile import set_aside
+from promring.agent.slicefile import SliceFile, set_aside
 from promring.cli import agent_process
 from promring.delivery.askers import newer_in
-from promring.delivery.receiver import install, note_of
+from promring.delivery.receiver import Envelope, install, note_of
 from promring.model import Generation
 from promring.runtime import disk, http_client
 from promring.telemetry import log
@@ -183,6 +184,28 @@ def test_a_file_that_cannot_be_read_is_written_anew(tmp_path: Path, monkeypatch:
     assert install(path, sealed(B, "7.2"))
     assert path.read_bytes() == B
     assert note_of(path).read_text().startswith("7.2 ")
+
+
+async def test_an_agent_whose_disk_hangs_is_not_ready_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(at_disk, "HANGS_S", 0.5)
+    hangs, real = threading.Event(), SliceFile.install
+
+    def install(self: SliceFile, offer: Envelope) -> bool:
+        if offer.body == B:
+            hangs.wait(60)
+        return real(self, offer)
+
+    monkeypatch.setattr(SliceFile, "install", install)
+    async with controllers() as (one,):
+        async with polling(tmp_path, one) as (poller, _):
+            await has(tmp_path, x=A, y=A, z=A)
+            try:
+                one.offer(B, "7.2", service="x")
+                await until(lambda: poller.unready().startswith("the disk has not answered for "), "it is said", 20)
+                assert poller.unready().endswith(" s: x.json")
+            finally:
+                hangs.set()
+            await until(lambda: poller.unready() == "", "it is over", 20)
 
 
 # --- reloads ---------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ import time
 from collections.abc import Mapping
 
 from promring.agent.asking import SLICE_BYTES_MAX, AgentSettings, Asker, CutError, Named, NoSliceError, asker, is_page
+from promring.agent.at_disk import AtDisk
 from promring.agent.meanwhile import unless
 from promring.agent.metrics import AgentMetrics
 from promring.agent.ready import remarks, unready
@@ -35,7 +36,6 @@ from promring.runtime.http_client import Response
 from promring.runtime.paths import file_name
 from promring.runtime.pulse import Pulse
 from promring.runtime.redact import PART
-from promring.runtime.threads import in_thread, in_thread_shielded
 from promring.runtime.unforeseen import Lasting, Quiet, Unforeseen, kept_alive
 from promring.telemetry.log import Logger
 
@@ -62,7 +62,7 @@ class Poller:
         self._reloads = Reloads(settings.reload_url, metrics, self._log) if settings.reload_url else None
         self._faults = Unforeseen("agent", self._log)
         self._bucket, self._early = Bucket(RATE_PER_S, BURST), 0
-        self._pulse = Pulse()
+        self._pulse, self._disk = Pulse(), AtDisk()
 
     @property
     def has_slice(self) -> bool:
@@ -224,7 +224,7 @@ class Poller:
 
     async def _climb(self, file: SliceFile, newer: Note) -> None:
         try:
-            await in_thread_shielded(lambda: file.climb(newer))
+            await self._disk.write(file.path.name, lambda: file.climb(newer))
         except OSError as error:
             if self._said_gone.is_news(("note", file.key)):
                 note = "the slice stays; until it is written, an older one could replace it"
@@ -242,7 +242,7 @@ class Poller:
                 file.look()
 
         try:
-            written, size = await in_thread_shielded(write)
+            written, size = await self._disk.write(file.path.name, write)
         except Exception as error:  # whatever one slice brings about, the others are taken
             known = isinstance(error, RefusedError | BundleError | OSError)
             outcome = "refused" if isinstance(error, RefusedError | BundleError) else "failed"
@@ -288,14 +288,15 @@ class Poller:
 
     async def _find(self) -> None:
         """What is there from before."""
+        folder = self._settings.folder
         try:
-            keys = await in_thread(lambda: keys_in(self._settings.folder, SERVICES_MOST))
+            keys = await self._disk.look(folder.name, lambda: keys_in(folder, SERVICES_MOST))
         except OSError:  # not there yet, or it says so when it is written to
             keys = []
         for key in keys:
             self._known(key)
         await self._look()
-        await in_thread(lambda: disk.remove_left_overs(self._settings.folder))
+        await self._disk.look(folder.name, lambda: disk.remove_left_overs(folder))
         if self._reloads is not None and self.has_slice:
             self._reloads.due.set()  # the agent before may have ended before its reload worked
         for file in self.files.values():
@@ -319,7 +320,7 @@ class Poller:
             return [file for file in files if file.is_gone]
 
         had = {file for file in files if file.has}
-        for file in await in_thread(look):
+        for file in await self._disk.look(self._settings.folder.name, look):
             del self.files[file.key]
             self._metrics.forget(file.service)
         for file in self.files.values():
@@ -335,7 +336,7 @@ class Poller:
 
     def unready(self) -> str:
         """As ``ready.unready``."""
-        return unready(self.files.values())
+        return "\n".join(filter(None, (self._disk.hangs, unready(self.files.values()))))
 
     def remarks(self) -> str:
         """As ``ready.remarks``."""
