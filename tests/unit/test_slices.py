@@ -329,9 +329,9 @@ def test_who_asks_no_more_lacks_nothing_and_of_strangers_nothing_is_kept() -> No
         now = at
         one.asked("a:1", has=False, why="disk full")
         other.asked("a:1", has=at < 1060.0)
-    assert together([other, one]) == {"a:1": Asker(1060.0, 1000.0, "disk full")}, "what it lacks for the longest"
+    assert together([other, one]) == {"a:1": Asker(1060.0, 1000.0, "disk full", again=True)}, "what it lacks for the longest"
     now += STILL_S
-    assert together([other, one]) == {"a:1": Asker(1060.0)}
+    assert together([other, one]) == {"a:1": Asker(1060.0, again=True)}
     one.keep(["b:1"])
     assert together([one]) == {}
 

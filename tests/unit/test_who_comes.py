@@ -103,10 +103,10 @@ def test_who_took_its_list_elsewhere_and_asks_again_hours_later_lacks_it_since_n
     one.asked("a:1", has=False, why="x: has generation 9.5, refuses the older 8.9")
     now += 7200.0
     one.asked("a:1", has=False)
-    assert dict(one.items()) == {"a:1": Asker(now, now)}
+    assert dict(one.items()) == {"a:1": Asker(now, now, again=True)}
     now += STILL_S - 1.0
     one.asked("a:1", has=False)
-    assert dict(one.items()) == {"a:1": Asker(now, now - STILL_S + 1.0)}
+    assert dict(one.items()) == {"a:1": Asker(now, now - STILL_S + 1.0, again=True)}
 
 
 def test_who_declined_hours_ago_and_asks_again_does_not_decline() -> None:
@@ -136,3 +136,17 @@ async def test_one_question_of_an_agent_that_declined_hours_ago_does_not_make_it
     served.asked(B.id, has_none)
     await deliver(given, UNDELIVERABLE_AFTER)
     assert not given.cut_off
+
+
+def test_who_looked_at_a_url_once_does_not_ask_again_and_again() -> None:
+    """So the alert of scrapers that ask no more does not fire for a person in a fleet whose scrapers read files."""
+    now = 1000.0
+    one = Askers(lambda: now)
+    for later_s in (0.0, 0.1):
+        now += later_s
+        one.asked("a:1", has=True)
+    assert not dict(one.items())["a:1"].again, "one page asks twice"
+    now += 30.0
+    one.asked("a:1", has=True)
+    now += 86400.0
+    assert dict(one.items()) == {"a:1": Asker(now - 86400.0, again=True)}

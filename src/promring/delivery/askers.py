@@ -24,19 +24,23 @@ STILL_S = 180.0
 WHY_MOST = 400
 DECLINES_S = 60.0
 _NEWER = re.compile(r": has generation ([0-9.]{3,40}), refuses the older ")
+ONE_LOOK_S = 0.5
+"""What comes within it is one question."""
 WORDS_S = 30.0
 """So long an agent's words count without another question: it asks around while it lacks something."""
 
 
 class Asker(NamedTuple):
     """``at``: when it last asked; ``untaken_since``: the first time since it last had the slice that was served, None: it
-    had it the last time. Monotonic seconds. ``why``: its agent's words; ``declines``: it was offered and not taken.
+    had it the last time. Monotonic seconds. ``why``: its agent's words; ``declines``: it was offered and not taken;
+    ``again``: it has asked more than once, so it may be no person who looked at a URL.
     """
 
     at: float
     untaken_since: float | None = None
     why: str = ""
     declines: bool = False
+    again: bool = False
 
 
 class Askers:
@@ -55,11 +59,12 @@ class Askers:
         """
         now, before = self._clock(), self._asked.get(scraper)
         declined = before is not None and before.declines
+        again = before is not None and (before.again or now - before.at > ONE_LOOK_S)
         if before is None or now - before.at >= STILL_S:
             before = Asker(now)
         since = max(now if before.untaken_since is None else before.untaken_since, had_until or 0.0)
         still = declines or (before.declines and now - before.at < DECLINES_S and had_until is None)
-        self._asked[scraper] = after = Asker(now) if has else Asker(now, since, why, still)
+        self._asked[scraper] = after = Asker(now, again=again) if has else Asker(now, since, why, still, again)
         return after.declines is not declined
 
     def declining(self) -> dict[str, str]:
@@ -76,7 +81,8 @@ class Askers:
     def items(self) -> list[tuple[str, Asker]]:
         """By scraper. One that asks no more is not said to lack anything: an agent may have taken its slice elsewhere."""
         now, asked = self._clock(), self._asked.items()
-        return [(name, one if now - one.at < (WORDS_S if one.why else STILL_S) else Asker(one.at)) for name, one in asked]
+        lasts = ((name, one, WORDS_S if one.why else STILL_S) for name, one in asked)
+        return [(name, one if now - one.at < s else Asker(one.at, again=one.again)) for name, one, s in lasts]
 
 
 def together(deliveries: Iterable[Askers]) -> dict[str, Asker]:
@@ -85,7 +91,7 @@ def together(deliveries: Iterable[Askers]) -> dict[str, Asker]:
     for name, one in (pair for askers in deliveries for pair in askers.items()):
         known = found.get(name, one)
         lacking = min(known, one, key=lambda asker: math.inf if asker.untaken_since is None else asker.untaken_since)
-        found[name] = lacking._replace(at=max(known.at, one.at))
+        found[name] = lacking._replace(at=max(known.at, one.at), again=known.again or one.again)
     return found
 
 

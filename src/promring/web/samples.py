@@ -273,9 +273,9 @@ OF_FLEETS: tuple[tuple[str, str, tuple[str, ...], Callable[[list[Fleet]], list[S
     ),
     (
         "scraper_last_ask_timestamp_seconds",
-        "When a scraper, or its agent, last asked for its list (http_sd).",
+        "When a scraper, or its agent, last asked for its list (http_sd); only of those that did more than once.",
         ("scraper",),
-        _asking(lambda one: one.at),
+        _asking(lambda one: one.at if one.again else None),
     ),
     (
         "scraper_untaken_timestamp_seconds",
