@@ -56,23 +56,26 @@ async def test_both_formats_are_well_formed_and_say_the_same(tmp_path: Path) -> 
 
 async def test_requests_and_probes_are_counted_and_who_last_came_is_known(tmp_path: Path) -> None:
     async with running(tmp_path) as r:
-        for path in ("/api/v1/services/node", "/api/v1/services/nope", "/nowhere/at/all", f"/sd/node/{r.nodes[0]}"):
+        for path in ("/api/v1/services/node", "/api/v1/services/nope", "/nowhere/at/all", f"/sd/node/{r.nodes[1]}"):
             await r.get(path)
         samples = {}
 
+        def asked() -> list[str]:
+            return [key[2] for key in samples if key[0] == "promring_scraper_last_ask_timestamp_seconds"]
+
         async def probed() -> bool:
+            await r.get(f"/sd/node/{r.nodes[0]}")
             families = plain((await text(r))[1])
             samples.update({(s.name, *s.labels.values()): s.value for one in families for s in one.samples})
-            return samples["promring_probes_total", "node", "success"] >= 2
+            return samples["promring_probes_total", "node", "success"] >= 2 and bool(asked())
 
-        await until(probed, "both were probed")
+        await until(probed, "both were probed, and one asked more than once")
         counted = {key[1:]: value for key, value in samples.items() if key[0] == "promring_http_requests_total"}
         route = "/api/v1/services/{service}"
         by_route = {(values[1], values[0]): value for values, value in counted.items()}
         assert (by_route[route, "200"], by_route[route, "404"], by_route["none", "404"]) == (1, 1, 1)
         assert samples["promring_probes_total", "node", "not_made"] == 0
-        asked = [key[2] for key in samples if key[0] == "promring_scraper_last_ask_timestamp_seconds"]
-        assert asked == [r.nodes[0]]
+        assert asked() == [r.nodes[0]], "the other one looked once"
 
 
 def test_an_agent_tells_what_its_process_takes() -> None:
