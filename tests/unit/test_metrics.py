@@ -58,7 +58,7 @@ async def test_requests_and_probes_are_counted_and_who_last_came_is_known(tmp_pa
     async with running(tmp_path) as r:
         for path in ("/api/v1/services/node", "/api/v1/services/nope", "/nowhere/at/all", f"/sd/node/{r.nodes[1]}"):
             await r.get(path)
-        samples = {}
+        samples = dict[tuple[str, ...], float]()
 
         def asked() -> list[str]:
             return [key[2] for key in samples if key[0] == "promring_scraper_last_ask_timestamp_seconds"]

@@ -60,11 +60,12 @@ class Askers:
         now, before = self._clock(), self._asked.get(scraper)
         declined = before is not None and before.declines
         again = before is not None and (before.again or now - before.at > ONE_LOOK_S)
+        at = now if before is None or again else before.at
         if before is None or now - before.at >= STILL_S:
             before = Asker(now)
         since = max(now if before.untaken_since is None else before.untaken_since, had_until or 0.0)
         still = declines or (before.declines and now - before.at < DECLINES_S and had_until is None)
-        self._asked[scraper] = after = Asker(now, again=again) if has else Asker(now, since, why, still, again)
+        self._asked[scraper] = after = Asker(at, again=again) if has else Asker(at, since, why, still, again)
         return after.declines is not declined
 
     def declining(self) -> dict[str, str]:
