@@ -24,7 +24,7 @@ class FakeLockServer:
         self.why: Callable[[], str] = lambda: "the store is down"
         self.lost = 0
         self.takes_nothing, self.reads = False, 0
-        self.lacking, self.rights_take_s = "", 0.0
+        self.lacking, self.rights_take_s, self.answers_take_s = "", 0.0, 0.0
         self.note: bytes | None = None
         self.token = 0
         self.version = 0
@@ -81,7 +81,7 @@ class FakeLockStore:
             await asyncio.sleep(POLL_S)
         server.answer()
         server.reads += 1
-        await asyncio.sleep(0)
+        await asyncio.sleep(server.answers_take_s)
         ours = server.holder is self
         if ours:
             server.hold(self, self._ttl_s)
@@ -91,7 +91,7 @@ class FakeLockStore:
     async def take(self, seen: LockState) -> str:
         server = self._server
         server.answer()
-        await asyncio.sleep(0)
+        await asyncio.sleep(server.answers_take_s)
         if server.denied:
             return "permission denied"
         if server.holder is not None or server.version != seen.version:
@@ -104,7 +104,7 @@ class FakeLockStore:
     async def renew(self, seen: LockState, note: bytes | None = None) -> bool:
         server = self._server
         server.answer()
-        await asyncio.sleep(0)
+        await asyncio.sleep(server.answers_take_s)
         if server.holder is not self or server.takes_nothing:
             return False
         server.hold(self, self._ttl_s)

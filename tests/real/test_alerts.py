@@ -242,7 +242,7 @@ async def test_of_scrapers(y: Yard) -> None:
     await y.runners[3].cleanup()
     await y.fires("PromringNoScraperUp")
     nodes.write_text("[")
-    await y.fires("PromringMembershipUnknown")
+    await y.fires("PromringScraperListFails", "PromringMembershipUnknown")
     authority, secret = trustme.CA(), {"scraper_api": {"scheme": "https", "tls": {"ca_file": "ca.pem"}}}
     authority.cert_pem.write_to_path(nodes.with_name("ca.pem"))
     port = int(names[0].partition(":")[2])
@@ -342,11 +342,13 @@ async def test_of_agents(y: Yard) -> None:
     """One that cannot write, whose file nobody gives any more, that nobody answers, and that is gone."""
     await well(y)
     controller, into, port = y.controllers[0], y.folder / "into", free_port()
-    agent = AgentProcess(y.folder / "agent", [controller.url], y.fakes[0].name, into, port=port)
+    nobody = [f"--reload-url=http://127.0.0.1:{free_port()}/-/reload"]
+    agent = AgentProcess(y.folder / "agent", [controller.url], y.fakes[0].name, into, port=port, more=nobody)
     await agent.start()
     try:
         y.watch("promring-agent", port)
         await until((into / "shop.json").exists, "the slice of the agent")
+        await y.fires("PromringAgentReloadFails")
         shutil.rmtree(into)
         into.write_text("no folder")
         (y.folder / "c0" / "shop.json").write_text(json.dumps([{"targets": TARGETS[1:]}]))

@@ -40,7 +40,7 @@ def who_is_taken_out_is_gone_at_once() -> Places:
 def names_are_not_kept() -> Places:
     """Whoever is missing from one answer of a name server leaves."""
     real = Lineup.__init__
-    return [(Lineup, "__init__", lambda self, _: real(self, 0.0))]
+    return [(Lineup, "__init__", lambda self, _, **more: real(self, 0.0, **more))]
 
 
 def a_time_of_deletion_is_not_heard() -> Places:

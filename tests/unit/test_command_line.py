@@ -63,6 +63,14 @@ def test_a_variable_is_taken_and_the_command_line_comes_first() -> None:
         assert result.stdout.startswith("promring 0.1.0: ready")
 
 
+def test_a_status_without_a_leader_has_no_escapes_in_it() -> None:
+    data = status() | {"leader": False}
+    data["controllers"] |= {"lock": True, "epoch": 7}
+    with FakeController({"/api/v1/status": (200, data)}) as fake:
+        result = CliRunner().invoke(main, ["status", "--url", fake.url])
+    assert "\n  follows nobody: no controller leads, and nothing is pushed, epoch 7\n" in result.stdout
+
+
 def test_a_configuration_of_the_environment_does_not_make_a_plan_one_of_that_file(tmp_path: Path) -> None:
     file = tmp_path / "x.yml"
     file.write_text("shard_services: []")

@@ -332,6 +332,39 @@ def test_asking_for_rights_never_costs_the_lease() -> None:
     in_fake_time(play)
 
 
+@pytest.mark.parametrize("answers_take_s", [0.5, 0.7, 0.9])
+def test_a_store_that_answers_slowly_does_not_cost_the_lease(answers_take_s: float) -> None:
+    """A round is a read and a write, and what they took is a part of it."""
+
+    async def play(ground: Ground) -> None:
+        ground.server.answers_take_s = answers_take_s
+        first, other = ground.one("one"), ground.one("two")
+        first.start()
+        await ground.until(first.leadership.leads)
+        other.start()
+        for _ in range(int(3 * RIGHTS_S * 10)):
+            await asyncio.sleep(0.1)
+            assert first.leadership.leads()
+        assert not other.leadership.leads()
+
+    in_fake_time(play)
+
+
+def test_a_lease_that_ends_before_the_answer_that_renews_it_comes_is_said() -> None:
+    async def play(ground: Ground) -> None:
+        first = ground.one("one")
+        first.start()
+        await ground.until(first.leadership.leads)
+        with structlog.testing.capture_logs() as lines:
+            ground.server.answers_take_s = 1.9
+            await ground.until(lambda: not first.leadership.leads())
+            await ground.until(first.leadership.leads)
+        (said,) = [line for line in lines if line["event"] == "lease_lapsed"]
+        assert 0.0 < said["for_s"] < 5.0
+
+    in_fake_time(play)
+
+
 def test_a_store_that_shows_the_lock_as_ours_and_takes_no_note_is_not_flooded() -> None:
     async def play(ground: Ground) -> None:
         first = ground.one("one")

@@ -17,7 +17,7 @@ from promring.config.load import loads
 from promring.election.store import LockState
 from promring.kubernetes.access import Access, KubernetesSection
 from promring.kubernetes.client import Client, connected
-from promring.kubernetes.lock import KubernetesLockStore
+from promring.kubernetes.lock import TTL_MOST_S, KubernetesLockStore
 from promring.model import ConfigError, KubernetesError
 from promring.runtime.http_client import TlsFiles
 from tests.fakes.kubernetes import FakeKubernetes
@@ -77,6 +77,19 @@ async def test_a_lease_is_free_when_it_has_not_changed_for_its_own_duration_by_o
     assert await two.other.take(seen) == ""
     assert (await two.other.read()).ours
     assert two.lease["spec"]["leaseTransitions"] == 1
+
+
+async def test_a_duration_that_somebody_wrote_into_the_lease_is_put_right_and_never_believed_for_long(two: Two) -> None:
+    await taken(two.one)
+    two.lease["spec"]["leaseDurationSeconds"] = 3600
+    assert await two.one.renew(await two.one.read())
+    assert two.lease["spec"]["leaseDurationSeconds"] == TTL_S
+    two.lease["spec"]["leaseDurationSeconds"] = 3600
+    assert (await two.other.read()).held, "its holder dies now"
+    two.now += TTL_MOST_S + 1.0
+    seen = await two.other.read()
+    assert not seen.held
+    assert await two.other.take(seen) == ""
 
 
 async def test_each_sign_of_life_lets_the_others_wait_from_then_on(two: Two) -> None:

@@ -30,6 +30,7 @@ from promring.fleet.store import Orphan, Store, orphans
 from promring.fleet.succession import collisions, id_of, succeed
 from promring.fleet.successors import successors
 from promring.fleet.ways import OldWay, places
+from promring.membership.kubernetes import KubernetesScrapers
 from promring.model import Generation, Members, Placement, Reply, Scraper, Slice, TargetGroup
 from promring.model import Known as Answered
 from promring.reload.decisions import Decision, Known, Question, decide, left_behind
@@ -233,6 +234,28 @@ async def test_state_files_of_nobody_are_found_and_damaged_ones_are_left_alone(t
 
 def test_the_same_configuration_decides_nothing() -> None:
     assert decisions(settings(service()), settings(service())) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"port": 9091}, "from the name p.test. (A, port 9090) to the name p.test. (A, port 9091); "),
+        ({"type": "SRV", "port": None}, "from the name p.test. (A, port 9090) to the name p.test. (SRV); "),
+    ],
+)
+def test_another_namespace_port_or_type_is_another_place_where_the_scrapers_come_from(
+    changed: dict[str, Any], said: str
+) -> None:
+    name = {"name": "p.test.", "type": "A", "port": 9090}
+    old, new = (settings(service(scrapers={"dns": one})) for one in (name, name | changed))
+    members = remembered(of(settings(service()))).members
+    found = decide(old, new, {"pool": Known(members, dict.fromkeys(NODES, 20))}, {})
+    assert kinds(found) == ["membership_changed"]
+    assert found[0].text.startswith(said)
+    pods = {"namespace": "mon", "selector": "app=p", "port": 9090}
+    where = [KubernetesScrapers.model_validate(pods | more).said for more in ({}, {"namespace": "other"}, {"port": 9601})]
+    assert where[0] == "pods with app=p of mon at port 9090"
+    assert len(set(where)) == 3
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from promring.core.verdicts import Facts
 from promring.fleet.departures import Departures
 from promring.membership.dns import DnsListing, DnsScrapers
 from promring.membership.file import ListError, read_list
-from promring.membership.listing import Lineup
+from promring.membership.listing import KEPT_AS_SHORT, Lineup
 from promring.model import Fact, Known, Members, Reply, Scraper, Unknown, join_host_port
 from promring.runtime.dns_client import NameClient
 from promring.telemetry import log
@@ -68,7 +68,7 @@ A, B, C, D = (Scraper(name, name, 1) for name in "abcd")
 
 
 def test_one_that_is_missing_is_kept_for_a_while_and_leaves_while_it_lives() -> None:
-    lineup = Lineup(keep_s=60)
+    lineup = Lineup(keep_s=60, may_be_short=True)
     lineup.heard((A, B, C), 0)
     lineup.heard((B, C), 10)
     assert not lineup.decide(lambda _: True, 69)
@@ -80,7 +80,7 @@ def test_one_that_is_missing_is_kept_for_a_while_and_leaves_while_it_lives() -> 
 
 
 def test_one_that_comes_back_in_time_was_never_missing() -> None:
-    lineup = Lineup(keep_s=60)
+    lineup = Lineup(keep_s=60, may_be_short=True)
     for now in range(0, 300, 50):
         lineup.heard((A, B) if now % 100 else (A, B, C), now)
         assert not lineup.decide(lambda _: True, now + 1)
@@ -89,7 +89,7 @@ def test_one_that_comes_back_in_time_was_never_missing() -> None:
 
 @pytest.mark.row("D1", did="a name that gives fewer scrapers than are missing from it")
 def test_when_more_are_missing_than_are_there_they_are_kept_until_they_die() -> None:
-    lineup = Lineup(keep_s=60)
+    lineup = Lineup(keep_s=60, may_be_short=True)
     lineup.heard((A, B, C, D), 0)
     lineup.heard((A,), 10)
     assert not lineup.decide(lambda _: True, 10_000)
@@ -98,8 +98,27 @@ def test_when_more_are_missing_than_are_there_they_are_kept_until_they_die() -> 
     assert (ids(lineup.probed), list(lineup.left)) == ("a b c", [])
 
 
+def test_when_a_list_is_never_short_all_that_are_missing_leave_after_a_while() -> None:
+    """Of pods: another selector, or other labels on most of them, are what somebody said."""
+    lineup = Lineup(keep_s=60, may_be_short=False)
+    lineup.heard((A, B, C, D), 0)
+    lineup.heard((A,), 10)
+    assert lineup.why_kept(30)["b"] == "the list has it no more: it leaves in 40 s"
+    assert not lineup.decide(lambda _: True, 69)
+    assert lineup.decide(lambda _: True, 70)
+    assert (ids(lineup.probed), sorted(lineup.left)) == ("a", ["b", "c", "d"])
+    assert lineup.why_kept(70) == {}
+
+
+def test_why_one_that_is_missing_stays_is_said() -> None:
+    lineup = Lineup(keep_s=60, may_be_short=True)
+    lineup.heard((A, B, C), 0)
+    lineup.heard((A,), 10)
+    assert lineup.why_kept(1000) == dict.fromkeys("bc", KEPT_AS_SHORT)
+
+
 def test_a_dead_one_that_is_missing_is_gone_and_leaves_nothing_to_drain() -> None:
-    lineup = Lineup(keep_s=60)
+    lineup = Lineup(keep_s=60, may_be_short=True)
     lineup.heard((A, B), 0)
     lineup.heard((B,), 1)
     assert lineup.decide(lambda name: name != "a", 2)

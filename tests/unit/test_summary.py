@@ -133,6 +133,11 @@ def test_all_proved_a_moment_ago_and_nothing_doubted_is_good() -> None:
         ({"held": {"detail": "x"}}, "warn", "the plan is held"),
         ({"withheld": [{"detail": "x"}]}, "warn", "a change is held"),
         ({"membership": {"stale": True}}, "warn", "the scrapers are not known now"),
+        (
+            {"membership": {"stale": False, "list_trouble": "status 403"}},
+            "warn",
+            "the list of scrapers cannot be had, the last one stays: status 403",
+        ),
         ({"unsaved": "No space left on device"}, "warn", "the state is not saved: No space left on device"),
         ({"sources": [{"name": "s", "stale": True}]}, "warn", "no whole answer from s"),
         ({"fits": {"unplaced": 9, "ownerless": 9}}, "bad", "9 targets lack an owner: no room"),

@@ -307,7 +307,7 @@ def test_who_departs_waits_and_is_dead_no_longer_because_of_a_reload(clock: Cloc
 
 
 def test_who_is_missing_from_a_list_leaves_after_its_time_although_there_is_a_reload() -> None:
-    before, after = Lineup(60.0), Lineup(60.0)
+    before, after = (Lineup(60.0, may_be_short=True) for _ in range(2))
     before.heard((A, B), 0.0)
     before.heard((A,), 1.0)
     after.heard((A, B), 50.0)  # who lived before

@@ -326,7 +326,7 @@ class Poller:
         for file in self.files.values():
             if file.note is not None and file.has:  # the note is written first: it may be ahead of the file
                 self._metrics.slice_is(file.service, file.note.generation)
-            else:
+            elif not file.keeps:
                 self._metrics.slice_is_gone(file.service)
             if file in had and not file.has:
                 note = "changed or removed: a controller is asked for it"

@@ -83,8 +83,8 @@ def _show_controller(data: Status) -> None:
     controllers = data.controllers
     if controllers.lock:
         who = "leads" if data.leader else f"follows {controllers.leader}" if controllers.leader else ""
-        who = who or paint("follows nobody: no controller leads, slices stay as they are", "red")
-        say(f"  {who}, epoch {controllers.epoch or '-'}")
+        nobody = paint("follows nobody: no controller leads, and nothing is pushed", "red")
+        say("  ", who or nobody, f", epoch {controllers.epoch or '-'}")
     if controllers.lacking:
         say("  ", paint(f"has lost a right that the lock will need: {controllers.lacking}", "red"))
     if controllers.took_over_at:

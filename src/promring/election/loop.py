@@ -35,6 +35,7 @@ AGAIN_S = 0.25
 RAISE_AGAIN_S = 30.0
 RIGHTS_S = 60.0
 """So often it is asked whether a right was taken away that is not needed now."""
+LAPSE_S = 60.0
 PATIENCE_S = 15.0
 """The lock was free for so long: then a controller leads that knows less than another might."""
 NOT_TAKEN_S = 5.0
@@ -89,7 +90,7 @@ class Election:
         self._free_since: float | None = None
         self._tried = False
         """Whether the last round tried to take the lock."""
-        self._raise_again_at = self._rights_at = 0.0
+        self._raise_again_at = self._rights_at = self._lapse_at = 0.0
         self._said: set[str] = set()
         self._failures = 0
         self._said_not_taken = False
@@ -186,17 +187,20 @@ class Election:
             self._raise_again_at = started + RAISE_AGAIN_S
             self._log.error("epoch_raised", receivers_have=above, ours=epoch, note="does another write without this lock?")
             epoch = max(above + STEP, seen.token)
-        if await self._write(seen, epoch, started):
-            await self._ask_rights(self._note)
-            await self._leadership.wait_for_news(self._lease.round_s)
-        else:
+        if not await self._write(seen, epoch, started):
             await asyncio.sleep(AGAIN_S)
+            return
+        if self._now() - started < self._lease.round_s / 2:
+            await self._ask_rights(self._note)
+        # a store that answers slowly has had most of the round: the next one has to end before the lease does
+        await self._leadership.wait_for_news(max(AGAIN_S, started + self._lease.round_s - self._now()))
 
     async def _write(self, seen: LockState, epoch: int, started: float) -> bool:
         """Renew the lock, with what all shall know, and lead from then on. False: it was lost; the next round follows."""
         note = self._wanted(epoch)
         if not await self._store.renew(seen, None if note == self._note else note.encode()):
             return False
+        self._say_lapsed()
         self._note, self._reigns, self._free_since, self._said_not_taken = note, True, None, False
         self._leadership.drained_told = note.who_is_drained()
         self._leadership.lead(self._lease.name, epoch, started + self._lease.lease_s)
@@ -257,6 +261,14 @@ class Election:
             return
         self._said_not_taken = True
         self._log.warning("lock_not_acquired", error=why)
+
+    def _say_lapsed(self) -> None:
+        """The lease ended before the answer came that renews it; a line a minute."""
+        ended_at = self._leadership.lease_ends_at
+        if ended_at and not self._leadership.leads() and self._now() >= self._lapse_at:
+            self._lapse_at = self._now() + LAPSE_S
+            note = "the store of the lock answers too slowly: nothing is pushed in such times"
+            self._log.warning("lease_lapsed", for_s=round(self._now() - ended_at, 1), note=note)
 
     def _say_over(self) -> None:
         """The lease ended without an answer of the store."""

@@ -132,7 +132,8 @@ class KubernetesLockStore:
         if version != self._unchanged[0]:
             self._unchanged = version, self._clock()
         ours = spec.holder_identity == self._identity
-        expired = asked_at - self._unchanged[1] > (spec.lease_duration_seconds or 0)
+        lasts_s = min(spec.lease_duration_seconds or 0, TTL_MOST_S)  # no controller says more: somebody else wrote it
+        expired = asked_at - self._unchanged[1] > lasts_s
         held = bool(spec.holder_identity) and (ours or not expired)
         note = lease.metadata.annotations.get(NOTE, "").encode() or None
         return LockState(held, ours, version, note, version)
@@ -155,7 +156,7 @@ class KubernetesLockStore:
         lease = self._as_seen(seen)
         if lease is None or not seen.ours:
             return False
-        lease.spec.renew_time = _now()
+        lease.spec.renew_time, lease.spec.lease_duration_seconds = _now(), round(self._ttl_s)
         self._annotate(lease, note)
         written = await self._ask("PUT", lease, (200, 404, 409))
         self._lease = written

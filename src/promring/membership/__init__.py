@@ -51,6 +51,16 @@ class Probes(Protocol):
 
 
 @runtime_checkable
+class Lists(Protocol):
+    """A membership whose scrapers stand in a list that changes."""
+
+    def list_trouble(self) -> tuple[str, float]:
+        """Why the list cannot be had, so that the last one stays; empty: it can. And since when, wall-clock seconds: now,
+        where it can.
+        """
+
+
+@runtime_checkable
 class Registering(Protocol):
     """A membership that writes who the scrapers are, beside reading it."""
 

@@ -85,7 +85,7 @@ class DnsScrapers(ScraperSettings):
 
     @property
     def said(self) -> str:
-        return f"the name {self.name}"
+        return f"the name {self.name} ({self.type}{f', port {self.port}' if self.port else ''})"
 
     def membership(self, context: MembershipContext) -> ListedMembership:
         return ListedMembership.of(context, DnsListing(self, context.scraper), self.probe)
@@ -95,7 +95,7 @@ class DnsListing:
     """``make``: a node as a scraper of the fleet; ``client``: of the system's name servers."""
 
     def __init__(self, settings: DnsScrapers, make: Callable[[Node], Scraper], client: NameClient | None = None) -> None:
-        self.name, self.keep_s = f"{settings.name} {settings.type}", settings.keep
+        self.name, self.keep_s, self.may_be_short = f"{settings.name} {settings.type}", settings.keep, True
         self._settings, self._make, self._client = settings, make, client or NameClient()
 
     async def run(self, heard: Heard, failed: Callable[[str], None]) -> None:

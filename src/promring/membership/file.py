@@ -75,7 +75,7 @@ class FileScrapers(ScraperSettings):
 
     @property
     def said(self) -> str:
-        return f"the file {Path(self.path).name}"
+        return f"the file {self.path}"
 
     def membership(self, context: MembershipContext) -> ListedMembership:
         return ListedMembership.of(context, FileListing(Path(self.path), context.scraper), self.probe)
@@ -85,6 +85,7 @@ class FileListing:
     """``make``: a node as a scraper of the fleet."""
 
     keep_s = 0.0
+    may_be_short = False
 
     def __init__(self, path: Path, make: Callable[[Node], Scraper]) -> None:
         self.name = str(path)

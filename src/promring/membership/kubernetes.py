@@ -103,7 +103,8 @@ class KubernetesScrapers(ScraperSettings):
 
     @property
     def said(self) -> str:
-        return f"pods with {self.selector}"
+        where = f" of {self.namespace}" if self.namespace else ""
+        return f"pods with {self.selector}{where} at port {self.port}"
 
     def membership(self, context: MembershipContext) -> ListedMembership:
         return ListedMembership.of(context, PodListing(self, context), self.probe)
@@ -201,7 +202,7 @@ class PodListing:
     """The list of scrapers in a cluster. Opens a client of its own, and again when the section cannot be used."""
 
     def __init__(self, settings: KubernetesScrapers, context: MembershipContext) -> None:
-        self.name, self.keep_s = settings.said, settings.keep
+        self.name, self.keep_s, self.may_be_short = settings.said, settings.keep, False
         self._settings, self._sections, self._log = settings, context.sections, context.log
         self._zoned = context.zone_label is not None
         known = {s.id for s in (*context.last, *context.catalogue)}

@@ -4,9 +4,9 @@ The list says who is a scraper, the probes say who lives. So a list that cannot 
 stays, and who dies meanwhile is noticed. A list without a scraper is not believed either. After a start without any list
 the scrapers are those that lived before.
 
-A scraper that leaves the list and lives is kept as listed for ``keep_s``, where lists of this kind are short by accident,
-and for as long as the list has fewer scrapers than are missing from it. Then it leaves by a plan (``Rostered``): its targets
-move first. One that died meanwhile is simply gone, as is one whose address another has now.
+A scraper that leaves the list and lives is kept as listed for ``keep_s``, and where lists of this kind are short by accident
+(``may_be_short``) for as long as the list has fewer scrapers than are missing from it. Then it leaves by a plan
+(``Rostered``): its targets move first. One that died meanwhile is simply gone, as is one whose address another has now.
 
 A list may know of scrapers that they do not live, in it or not (``Off``): that goes before their probes.
 """
@@ -28,6 +28,7 @@ from promring.telemetry.log import Logger
 
 LEFT_MAX = 1000
 NOT_READ = "the list of the scrapers was not read yet"
+KEPT_AS_SHORT = "the list has it no more: it stays while more are missing than are there, as a list may be short by accident"
 
 
 Off = Mapping[str, str]
@@ -40,10 +41,11 @@ class Heard(Protocol):
 
 
 class Listing(Protocol):
-    """Where the list comes from. ``name``: for people; ``keep_s``: as above."""
+    """Where the list comes from. ``name``: for people; ``keep_s``, ``may_be_short``: as above."""
 
     name: str
     keep_s: float
+    may_be_short: bool
 
     async def run(self, heard: Heard, failed: Callable[[str], None]) -> None:
         """For ever: ``heard`` is told each list that is whole and has scrapers, an equal one too; ``failed`` why there is
@@ -54,8 +56,8 @@ class Listing(Protocol):
 class Lineup:
     """Who is in the list, who is missing from it and may come back, and who left. Pure."""
 
-    def __init__(self, keep_s: float) -> None:
-        self._keep_s = keep_s
+    def __init__(self, keep_s: float, *, may_be_short: bool) -> None:
+        self._keep_s, self._may_be_short = keep_s, may_be_short
         self.listed: dict[str, Scraper] = {}
         self.left: dict[str, Scraper] = {}
         self._missing: dict[str, tuple[Scraper, float]] = {}
@@ -83,12 +85,24 @@ class Lineup:
             if self.listed.pop(name, None) is not None:
                 self._missing[name] = missing
 
+    @property
+    def _is_short(self) -> bool:
+        """Whether so many are missing that the list is not believed."""
+        return self._may_be_short and len(self._missing) > len(self.listed)
+
+    def why_kept(self, now: float) -> dict[str, str]:
+        """By id of who is missing from the list: until when it stays."""
+        if self._is_short:
+            return dict.fromkeys(self._missing, KEPT_AS_SHORT)
+        left = {name: max(0.0, self._keep_s - (now - since)) for name, (_, since) in self._missing.items()}
+        return {name: f"the list has it no more: it leaves in {left_s:.0f} s" for name, left_s in left.items()}
+
     def decide(self, up: Callable[[str], bool | None], now: float) -> bool:
         """Let go who is missing for long enough, or dead. True when somebody was."""
         dead = [name for name in self._missing if up(name) is False]
         for name in dead:
             del self._missing[name]
-        if self._keep_s and len(self._missing) > len(self.listed):
+        if self._is_short:
             return bool(dead)
         late = [name for name, (_, since) in self._missing.items() if now - since >= self._keep_s]
         for name in late:
@@ -99,7 +113,9 @@ class Lineup:
 
 
 class ListedMembership:
-    """The live ones of ``listing``. ``last``: who lived before; ``catalogue``: who was listed then."""
+    """The live ones of ``listing``; an attribute for each thing that is known of it. ``last``: who lived before;
+    ``catalogue``: who was listed then.
+    """
 
     @classmethod
     def of(cls, context: MembershipContext, listing: Listing, probing: ProbeKeys) -> ListedMembership:
@@ -120,13 +136,13 @@ class ListedMembership:
     ) -> None:
         self._listing, self._log, self._last = listing, log, last
         self._probes = ProbeMembership(name, (), probing, log, api)
-        self._lineup = Lineup(listing.keep_s)
+        self._lineup = Lineup(listing.keep_s, may_be_short=listing.may_be_short)
         self._listed = Listed((*last, *catalogue))
         self._roster = Roster((), ())
         self._off: Off = NOBODY_OFF
         self._shown: tuple[Answer[Members], Off, Answer[Members]] | None = None
         """What the probes said last, who was off then, and what was made of both: each probe of a thousand asks for it."""
-        self._had, self._why, self._lasting = False, "", Lasting()
+        self._had, self._why, self._lasting, self._failing_since = False, "", Lasting(), 0.0
         self._publish: Publish = lambda _: None
         self.probed = self._probes.probed
         self._before: Lineup | None = None
@@ -134,7 +150,7 @@ class ListedMembership:
 
     def go_on_from(self, before: Membership) -> None:
         if isinstance(before, ListedMembership) and before._listing.name == self._listing.name:
-            self._before = before._lineup
+            self._before, self._failing_since = before._lineup, before._failing_since
             self._listed.go_on_from(before._listed)
 
     async def run(self, publish: Publish) -> None:
@@ -154,7 +170,9 @@ class ListedMembership:
         about = f"the last list stays: {self._why}" if self._why else ""
         probed = {one.id: one for one in self._probes.nodes()}
         known = probed | {name: NodeState(name, "down", why) for name, why in self._off.items()}
-        return [one._replace(reason="; ".join(filter(None, (one.reason, about)))) for one in known.values()]
+        kept = self._lineup.why_kept(time.monotonic())
+        said = ((one, (one.reason, kept.get(one.id, ""), about)) for one in known.values())
+        return [one._replace(reason="; ".join(filter(None, reasons))) for one, reasons in said]
 
     def listed(self) -> Members:
         return self._listed.members
@@ -167,10 +185,14 @@ class ListedMembership:
         """Never: each probe ends, and is an answer."""
         return ""
 
+    def list_trouble(self) -> tuple[str, float]:
+        """As ``Lists``."""
+        return self._why, self._failing_since or time.time()
+
     def _heard(self, members: Members, off: Off = NOBODY_OFF) -> None:
         if self._why:
             self._log.info("scraper_list_read_again", source=self._listing.name)
-            self._why = ""
+            self._why, self._failing_since = "", 0.0
         now, first = time.monotonic(), not self._had
         if first:
             self._had = True
@@ -187,7 +209,7 @@ class ListedMembership:
         if self._lasting.is_news("list", why, begins=not self._why):
             keeps = "the last list" if self._had else "those that lived before" if self._last else "nobody is known"
             self._log.error("scraper_list_failed", source=self._listing.name, error=why, keeps=keeps)
-        self._why = why
+        self._why, self._failing_since = why, self._failing_since or time.time()
         if not self._had and not self._lineup.listed and self._last:
             self._lineup.heard(self._last, time.monotonic())
             self._take_over()

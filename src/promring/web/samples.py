@@ -13,7 +13,7 @@ from promring.core.loss import worst_scraper, worst_zone
 from promring.delivery.askers import Asker
 from promring.discovery import DroppingSource, TroubledSource
 from promring.fleet.fleet import Fleet, Service
-from promring.membership import Probes
+from promring.membership import Lists, Probes
 from promring.model import Fact, TargetPool
 from promring.web.answers.fleets import Loads, Room
 from promring.web.views.asking import askers_of
@@ -53,6 +53,10 @@ def _troubles(services: list[Service]) -> list[Sample]:
 
 def _known(fleets: list[Fleet]) -> list[Sample]:
     return [((f.name,), f.facts.members.fact.good_at) for f in fleets if f.facts.members.fact.good_at]
+
+
+def _lists(fleets: list[Fleet]) -> list[Sample]:
+    return [((f.name,), f.membership.list_trouble()[1]) for f in fleets if isinstance(f.membership, Lists)]
 
 
 def _states(fleets: list[Fleet]) -> list[Sample]:
@@ -221,7 +225,8 @@ OF_FLEETS: tuple[tuple[str, str, tuple[str, ...], Callable[[list[Fleet]], list[S
         ("reason",),
         _excluded,
     ),
-    ("membership_last_success_timestamp_seconds", "When the membership last said who the scrapers are.", (), _known),
+    ("membership_last_success_timestamp_seconds", "When somebody last said which scrapers live.", (), _known),
+    ("scraper_list_last_success_timestamp_seconds", "When the list of scrapers could last be had.", (), _lists),
     ("plan_held", "1 while the last plan of a fleet, or a part of it, is kept, by reason.", ("reason",), _held),
     (
         "handing_over_targets",

@@ -156,6 +156,7 @@ CONDITIONS: Mapping[str, Condition] = {
     "PromringScraperDown": above(0, "promring_scrapers", state="down"),
     "PromringScraperExcluded": above(0, "promring_scrapers_excluded"),
     "PromringMembershipUnknown": old("promring_membership_last_success_timestamp_seconds", 120),
+    "PromringScraperListFails": old("promring_scraper_list_last_success_timestamp_seconds", 120),
     "PromringPlanHeld": _held,
     "PromringNoRoomForLoss": above(0, "promring_lacking_load_after_loss", of="scraper"),
     "PromringLoadsUnknown": rose("promring_loads_failures_total"),

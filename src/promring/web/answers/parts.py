@@ -44,6 +44,9 @@ class Membership(Answer, frozen=True):
     last_success_at: Annotated[float | None, doc("When somebody last said who they are; null: never.")]
     last_answer_at: Annotated[float | None, doc("When the newest answer, or failure, came; null: not yet.")]
     stale: Annotated[bool, doc("Whether an older answer is in use, as the newest one is none.")]
+    list_trouble: Annotated[
+        str, doc("Why the list of scrapers could not be had for a while, so that the last one stays; else empty.")
+    ]
 
 
 class Coverage(Answer, frozen=True):

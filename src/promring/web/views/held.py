@@ -10,10 +10,13 @@ from typing import NamedTuple, TypeVar
 from promring.core.verdicts import RELEASABLE, Hold, Withheld
 from promring.fleet.fleet import Fleet
 from promring.fleet.judge import Judge
+from promring.membership import Lists
 from promring.model import Fact, Known, Unknown
 from promring.web.answers.parts import Held, Membership
 
 T = TypeVar("T")
+LIST_FAILS_S = 30.0
+"""A list that could not be had for less is no trouble yet: a watch that ends is begun again."""
 
 
 class Freshness(NamedTuple):
@@ -53,7 +56,13 @@ def whole(verdict: object, judge: Judge, service: str = "") -> Held | None:
 
 def membership_of(fleet: Fleet) -> Membership:
     known = fact_of(fleet.facts.members.fact, "no scraper is alive")
-    return Membership(fleet.settings.scrapers.kind, *known)
+    return Membership(fleet.settings.scrapers.kind, *known, _list_trouble(fleet))
+
+
+def _list_trouble(fleet: Fleet) -> str:
+    """What lasts."""
+    why, since = fleet.membership.list_trouble() if isinstance(fleet.membership, Lists) else ("", 0.0)
+    return why if time.time() - since >= LIST_FAILS_S else ""
 
 
 def fact_of(fact: Fact[T], empty: str = "it answered with an empty list") -> Freshness:

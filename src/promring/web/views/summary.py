@@ -56,6 +56,8 @@ def causes(of: Fleet | Service) -> Iterator[Said]:
         yield "warn", f"the state is not saved: {of.unsaved}"
     if of.membership.stale:
         yield "warn", "the scrapers are not known now"
+    if of.membership.list_trouble:
+        yield "warn", f"the list of scrapers cannot be had, the last one stays: {of.membership.list_trouble}"
     if isinstance(of, Service) and (silent := [source.name for source in of.sources if source.stale]):
         yield "warn", f"no whole answer from {_named(silent)}"
     if isinstance(of, Fleet) and of.services_stale:
