@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from promring.kubernetes.access import KubernetesSection
 from promring.kubernetes.client import connected
 from promring.kubernetes.pods import Pod
 from promring.membership.kubernetes import KubernetesScrapers, PodReader, Reading
+from promring.membership.listing import DRAINS
 from promring.model import Answer, Known, Members, Scraper, Unknown, join_host_port
 from tests.fakes.kubernetes import FakeKubernetes
 from tests.fakes.kubernetes_pods import a_pod, ready
@@ -207,6 +209,7 @@ async def test_one_that_is_being_deleted_for_ever_is_drained_until_its_probes_sa
             await until(lambda: one.living == "p-0 p-1", "two")
             api.pods.end("p-1")
             await until(lambda: one.living == "p-0 p-1 drained", "it lives, as far as anybody knows")
+            assert {n.id.partition(":")[0]: n.reason for n in one.membership.nodes()} == {"p-0": "", "p-1": DRAINS}
             await made[1].kill()
             await until(lambda: one.living == "p-0", "its probes tell")
 
@@ -219,6 +222,27 @@ async def test_when_no_pod_is_a_scraper_it_is_unknown_and_says_why(tmp_path: Pat
             newest = one.answers[-1]
             assert isinstance(newest, Unknown)
             assert "p-0:9090: Pending" in newest.reason
+            why, since = one.membership.list_trouble()
+            assert "p-0:9090: Pending" in why
+            assert since <= time.time()
+
+
+async def test_a_list_that_fails_is_said_since_when_although_its_last_scrapers_are_probed(tmp_path: Path) -> None:
+    async with machines(1) as made, FakeKubernetes() as api:
+        api.pods.put(a_pod("p-0", made[0].scraper.host, port=made[0].scraper.port))
+        async with running(tmp_path, api) as one:
+            await until(lambda: one.living == "p-0", "one")
+            assert one.membership.list_trouble()[0] == ""
+            began = time.time()
+            api.pods.change("p-0", phase="Pending")
+            await until(lambda: one.membership.list_trouble()[0] != "", "no pod is a scraper")
+            since = one.membership.list_trouble()[1]
+            assert began <= since <= time.time()
+            one.membership._failed("status 403")
+            assert one.membership.list_trouble() == ("status 403", since), "since the first failure"
+            api.pods.change("p-0", phase="Running")
+            await until(lambda: one.membership.list_trouble()[0] == "", "it is read again")
+            assert one.membership.list_trouble()[1] >= since
 
 
 async def test_zones_count_where_the_fleet_has_zones(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from promring.telemetry.log import Logger
 
 LEFT_MAX = 1000
 NOT_READ = "the list of the scrapers was not read yet"
+DRAINS = "its pod is being deleted: it is drained by that, and by nobody here"
 KEPT_AS_SHORT = "the list has it no more: it stays while more are missing than are there, as a list may be short by accident"
 
 
@@ -170,8 +171,9 @@ class ListedMembership:
         about = f"the last list stays: {self._why}" if self._why else ""
         probed = {one.id: one for one in self._probes.nodes()}
         known = probed | {name: NodeState(name, "down", why) for name, why in self._off.items()}
-        kept = self._lineup.why_kept(time.monotonic())
-        said = ((one, (one.reason, kept.get(one.id, ""), about)) for one in known.values())
+        why = {name: DRAINS for name, one in self._lineup.listed.items() if one.draining}
+        why |= self._lineup.why_kept(time.monotonic())
+        said = ((one, (one.reason, why.get(one.id, ""), about)) for one in known.values())
         return [one._replace(reason="; ".join(filter(None, reasons))) for one, reasons in said]
 
     def listed(self) -> Members:

@@ -126,7 +126,7 @@ class Scraper(Answer, frozen=True):
     ]
     zone: Annotated[str, doc("Its zone; empty where it has none.")]
     url: Annotated[str | None, doc("Its own page, as promring asks it; null: its address is not known.")]
-    drained: Annotated[bool, doc("Whether a person drained it.")]
+    drained: Annotated[bool, doc("Whether a person drained it, or its membership says that it is to end.")]
     departing: Annotated[bool, doc("Whether it was taken out of the configuration and still has targets.")]
     targets: Annotated[int, doc("Targets in its slices, with those that it only keeps until their new owner scrapes them.")]
     left: Annotated[int | None, doc("Of a drained or leaving one: targets of all services that it still has; else null.")]
