@@ -18,6 +18,7 @@ from promring.membership.listing import KEPT_AS_SHORT, Lineup
 from promring.model import Fact, Known, Members, Reply, Scraper, Unknown, join_host_port
 from promring.runtime.dns_client import NameClient
 from promring.telemetry import log
+from promring.web.views.scrapers import _departing
 from tests.fakes.dns import NameServer
 
 PATH = Path("scrapers.yml")
@@ -123,6 +124,16 @@ def test_a_dead_one_that_is_missing_is_gone_and_leaves_nothing_to_drain() -> Non
     lineup.heard((B,), 1)
     assert lineup.decide(lambda name: name != "a", 2)
     assert (ids(lineup.probed), list(lineup.left)) == ("b", [])
+
+
+def test_who_dies_while_it_leaves_is_said_to_be_down() -> None:
+    departures = Departures((A,), log=log.get())
+    assert "a" not in departures.down
+    departures.put_probed("a", Reply.REFUSES)
+    assert "a" in departures.down
+    assert [_departing("a", silent=silent).state for silent in (False, True)] == ["up", "down"]
+    departures.put_probed("a", Reply.ANSWERS)
+    assert "a" not in departures.down
 
 
 def test_who_left_the_list_departs_once_and_comes_back_when_it_is_listed_again() -> None:

@@ -69,7 +69,7 @@ class Departures:
         self._registered, self._pulls, self._audited = registered, pulls, audited
         self._asks, self._ring, self._log, self._clock = asks or Asks(), ring, log, clock
         self._dead: set[str] = set()
-        self._down: dict[str, float] = {}
+        self.down: dict[str, float] = {}
         """Since when each refuses, or is silent."""
         self._empty: dict[str, float] = {}
         """Since when the slice of each is empty; ``_emptied``: since when that is delivered."""
@@ -87,7 +87,7 @@ class Departures:
         if not new and not back:
             return
         for name in back:
-            self._down.pop(name, None)
+            self.down.pop(name, None)
             self._emptied.pop(name, None)
             self._empty.pop(name, None)
             self._dead.discard(name)
@@ -101,13 +101,13 @@ class Departures:
     def put_probed(self, scraper: str, reply: Reply) -> None:
         """What a direct probe says of one of them. One that refuses or is silent for ``PROOF_S`` is dead."""
         if reply is Reply.ANSWERS:
-            self._down.pop(scraper, None)
+            self.down.pop(scraper, None)
             self._dead.discard(scraper)
             return
-        if scraper not in self._down:
-            self._down[scraper] = self._clock()
+        if scraper not in self.down:
+            self.down[scraper] = self._clock()
             self._ring()  # it waits for nobody any more
-        down_s = self._clock() - self._down[scraper]
+        down_s = self._clock() - self.down[scraper]
         if down_s > PROOF_S and scraper not in self._dead:
             self._dead.add(scraper)
             self._ring()
@@ -126,7 +126,7 @@ class Departures:
 
     @property
     def _times(self) -> tuple[dict[str, float], ...]:
-        return self._since, self._down, self._empty, self._emptied
+        return self._since, self.down, self._empty, self._emptied
 
     def applied(self, facts: Facts, coming: Collection[str] = ()) -> Facts:
         """``facts`` with those that depart as drained ones, and without those that are gone. ``coming``: who is listed, and
@@ -147,7 +147,7 @@ class Departures:
 
     def _waits(self, scraper: Scraper, others: Collection[str]) -> bool:
         """Whether one that is not being emptied yet stays what it was: ``others`` may come, and it lives."""
-        return bool(others) and scraper.id not in self._down and self._ends_waiting(scraper) > self._clock()
+        return bool(others) and scraper.id not in self.down and self._ends_waiting(scraper) > self._clock()
 
     def _ends_waiting(self, scraper: Scraper) -> float:
         return self._since[scraper.id] + self._waits_s

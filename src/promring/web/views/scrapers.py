@@ -28,6 +28,7 @@ from promring.web.views.asking import askers_of, asking, untaken
 NOBODY = NodeState("", "unknown")
 NO_ANSWER = {Reply.REFUSES: "refuses connections", Reply.HANGS: "accepts connections and does not answer"}
 LEAVES = "taken out of the list; it leaves"
+SILENT = f"{LEAVES}, and does not answer: it counts as dead after a minute"
 ERRORS_MOST = 5
 SETTLES_S = 15.0
 """So long a list may be new to its scraper."""
@@ -56,7 +57,8 @@ class _View:
         self.shares, self.capacities = _shares(fleet)
         self.addresses = {s.id: s.address for s in (*fleet.facts.listed, *memory.members)}
         self.drained = memory.drained | {s.id for s in memory.members if s.draining}
-        self.departing = {s.id for s in fleet.reconciler.departures.scrapers}
+        departures = fleet.reconciler.departures
+        self.departing = {s.id: _departing(s.id, silent=s.id in departures.down) for s in departures.scrapers}
         self.sick = fleet.reconciler.opinions.sick(time.monotonic())
         self.idle = _idle(fleet, services)
         self.nameless = self.reconciler.nameless
@@ -67,7 +69,7 @@ class _View:
 
     def scraper(self, name: str) -> Scraper:
         mine, standing = self.totals.get(name), self.reconciler.history.standings.get(name)
-        node = self.states.get(name, NodeState(name, "up", LEAVES) if name in self.departing else NOBODY)
+        node = self.states.get(name) or self.departing.get(name, NOBODY)
         leaving = name in self.drained or name in self.departing
         leaving = leaving or (standing is not None and standing.state is State.LEAVING)
         seen = _together(self.looks.get(name, []))
@@ -117,6 +119,11 @@ def _unresponsive(found: Mapping[str, Reply | None], name: str) -> str | None:
         return None
     said = found[name]
     return "did not answer before the controller started" if said is None else NO_ANSWER.get(said)
+
+
+def _departing(name: str, *, silent: bool) -> NodeState:
+    """Of one that nobody lists any more."""
+    return NodeState(name, "down", SILENT) if silent else NodeState(name, "up", LEAVES)
 
 
 def _joins(standing: Standing) -> bool:
