@@ -85,6 +85,7 @@ async def test_only_users_and_the_token_get_in_over_tls(tmp_path: Path) -> None:
     ("text", "expected"),
     [
         ("basic_auth_users: {alice: plain}", "w.yml:1: basic_auth_users.alice: is not a bcrypt hash"),
+        ("basic_auth_users: {alice: $2b$²²$x}", "w.yml:1: basic_auth_users.alice: is not a bcrypt hash"),
         ("tls_server_config: {cert_file: c.pem}", "w.yml:1: tls_server_config: key_file is required"),
         ("\nusers: {}", "w.yml:2: users: unknown key"),
         ("tls_server_config: {cert_file: c, key_file: k, client_ca_file: x}", "w.yml:1: tls_server_config: client_ca_file"),

@@ -124,6 +124,7 @@ def test_a_finding_is_where_it_belongs(tmp_path: Path, text: str, code: str, whe
         (f"[{KEEP}, {HASH}]", False),
         (f"[{HASH}, {KEEP.replace('1', '4')}]", False),
         (f"[{HASH}, {KEEP.replace('1', '01')}]", False),
+        (f"[{HASH}, {KEEP.replace('1', '1' * 5000)}]", False),
         (f"[{HASH}, {KEEP}, {{regex: job|__.*, action: labelkeep}}]", True),
         (f"[{HASH}, {KEEP}, {{regex: job, action: LabelKeep}}]".replace("hashmod", "HashMod"), True),
         (f"[{HASH}, {{regex: job, action: labelkeep}}, {KEEP}]", False),

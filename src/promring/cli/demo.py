@@ -94,7 +94,7 @@ async def interactive(fleet: Fleet, console: Console, kill_after_s: float = KILL
                         continue
                     round_.result()
                     round_, next_round = None, time.monotonic() + kill_after_s
-                if key.isdigit() and 0 < int(key) <= len(fleet.scrapers):
+                if key.isascii() and key.isdigit() and 0 < int(key) <= len(fleet.scrapers):
                     round_ = asyncio.ensure_future(rounds.asked_for(int(key) - 1))
                 elif time.monotonic() >= next_round:
                     round_ = asyncio.ensure_future(rounds.next())

@@ -18,6 +18,7 @@ from promring.importing.configuration import Job, action_of, rules_of, sources_o
 from promring.importing.regex import matches
 from promring.importing.source import Node, get, text_of
 
+_NUMBER = re.compile("[0-9]{1,18}")
 _ONE_SHARD = re.compile(rf"\^?\(?(\d+|{keys.ENVIRONMENT.pattern})\)?\$?")
 _ONE_SHARD_OR_ALL = re.compile(rf"(\d+|{keys.ENVIRONMENT.pattern});\|\.\+;\.\+")
 ON_EVERY_SHARD = "__tmp_disable_sharding"
@@ -79,7 +80,8 @@ def _shard(rules: list[Node], at: int, label: str, modulus: str) -> tuple[str, s
     if both and any(text_of(get(rule, "target_label")) == ON_EVERY_SHARD for rule in rules):
         return f"some targets have {ON_EVERY_SHARD}: every shard scrapes them", ""
     shard = found[1]
-    if shard.isdigit() and (shard != str(int(shard)) or (modulus.isdigit() and int(shard) >= int(modulus))):
+    number, count = (int(text) if _NUMBER.fullmatch(text) else None for text in (shard, modulus))
+    if shard.isdigit() and (number is None or shard != str(number) or (count is not None and number >= count)):
         return f"the keep of {label!r} keeps nothing: there is no shard {shard} of {modulus}", ""
     return "", shard
 

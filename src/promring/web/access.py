@@ -36,7 +36,7 @@ COST_MOST = 15
 
 def _hash(text: str) -> str:
     kind, _, cost = text[1:7].partition("$")
-    if kind in ("2a", "2b", "2x", "2y") and cost[:2].isdigit() and int(cost[:2]) > COST_MOST:
+    if kind in ("2a", "2b", "2x", "2y") and cost[:2].isascii() and cost[:2].isdigit() and int(cost[:2]) > COST_MOST:
         raise ValueError(f"its cost is above {COST_MOST}: each check of a password would take many seconds")
     try:
         bcrypt.checkpw(b"", text.encode())
