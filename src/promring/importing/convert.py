@@ -65,7 +65,7 @@ def convert(inputs: Sequence[Configuration], wishes: Wishes, layout: Layout) -> 
         jobs.append(judged)
         findings += said
     names, renamed = service_names(jobs)
-    others, alone = differences(inputs)
+    others, alone = differences(inputs, jobs)
     jobs += [Judged(job, Verdict.NOT_TAKEN, f"only {job.source.name} has it") for job in alone]
     found = Converted(first, jobs, names, layout)
     shared = [judged.job for judged in jobs if judged.job.name in names]
@@ -90,9 +90,11 @@ def scraper_files(found: Converted, layout: Layout) -> tuple[dict[str, File], li
         there = [judged for judged in found.jobs if judged.job.source is source]
         changes: dict[int, Change] = {}
         for judged in there:
+            discovery = ""
             if judged.verdict.sharded:
                 service, folder = found.names[judged.job.name], str(Path(name).parent)
                 discovery = layout.discovery_of(service, folder=folder, vmagent=configuration.vmagent)
+            if discovery or judged.cut_rules:
                 changes[judged.job.number] = Change(discovery, frozenset(judged.cut_rules))
         written = rewrite(source, changes)
         for judged in there:

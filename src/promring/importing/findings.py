@@ -23,7 +23,9 @@ CODES = {
     "PI001": Code(ERROR, "a key that neither Prometheus nor vmagent is known to have; it is carried as it is"),
     "PI002": Code(ERROR, "a copy from a server's page or API, which shows `<secret>` in place of secrets"),
     "PI003": Code(ERROR, "a hashmod rule that is not a plain pair with its keep: the job is not taken"),
-    "PI004": Code(INFO, "the hashmod rule and its keep are taken out: promring shares the targets now"),
+    "PI004": Code(
+        INFO, "the hashmod rule and its keep are taken out: promring shares the targets, or each scraper has all of them"
+    ),
     "PI005": Code(ERROR, "some targets of a job are on the server itself, some are not: it is left on every scraper"),
     "PI006": Code(INFO, "why a job is left on every scraper"),
     "PI007": Code(INFO, "why a job's targets are found by the Prometheus that discovers, and not by promring"),

@@ -19,7 +19,9 @@ _NOWHERE = Path("/")
 
 
 class Change(NamedTuple):
-    """Of one job: what its discovery is from now on, a key and its value on one line, and which of its rules go."""
+    """Of one job: what its discovery is from now on, a key and its value on one line, empty: what it was; and which of its
+    rules go.
+    """
 
     discovery: str
     cut_rules: frozenset[int] = frozenset()
@@ -85,11 +87,12 @@ def _edits(source: Source, job: Node, change: Change) -> list[Edit] | None:
         return None
     own = {text_of(key): number for number, (key, _) in enumerate(job.pairs)}
     merged = flat(job)
-    for key in (*filter(keys.is_discovery, merged), *(["relabel_configs"] if change.cut_rules else [])):
+    there = [key for key in merged if keys.is_discovery(key)] if change.discovery else []
+    for key in (*there, *(["relabel_configs"] if change.cut_rules else [])):
         if key not in own or merged[key] != job.pairs[own[key]]:
             return None
-    discoveries = sorted(own[key] for key in own if keys.is_discovery(key))
-    edits = [replace_pair(job.pairs[discoveries[0]], change.discovery)]
+    discoveries = sorted(own[key] for key in there)
+    edits = [replace_pair(job.pairs[discoveries[0]], change.discovery)] if discoveries else []
     cut = discoveries[1:]
     if change.cut_rules:
         rules = job.pairs[own["relabel_configs"]][1]
@@ -134,10 +137,10 @@ def _of_list(jobs: Value, changes: Mapping[int, Change]) -> Value:
 
 
 def _of_job(job: Value, change: Change) -> Value:
-    fresh = parse_source(change.discovery.encode(), _NOWHERE, "")
-    pairs = {key: value for key, value in job[1:] if not keys.is_discovery(key)}
+    pairs = {key: value for key, value in job[1:] if not (change.discovery and keys.is_discovery(key))}
     if change.cut_rules:
         left = [rule for number, rule in enumerate(pairs.pop("relabel_configs")[1:]) if number not in change.cut_rules]
         pairs |= {"relabel_configs": ("list", *left)} if left else {}
-    pairs |= dict(value_of(fresh.root)[1:])
+    if change.discovery:
+        pairs |= dict(value_of(parse_source(change.discovery.encode(), _NOWHERE, "").root)[1:])
     return ("map", *sorted(pairs.items()))

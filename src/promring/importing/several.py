@@ -11,17 +11,18 @@ from promring.importing.configuration import Configuration, Job
 from promring.importing.findings import Finding
 from promring.importing.hashmod import Shard, shards_of
 from promring.importing.source import Value, value_of
+from promring.importing.verdicts import Judged
 from promring.runtime.text import few
 
 SHOWN_MOST = 5
 
 
-def differences(inputs: Sequence[Configuration]) -> tuple[list[Finding], list[Job]]:
-    """Also the jobs that only later inputs have."""
+def differences(inputs: Sequence[Configuration], judged: Sequence[Judged]) -> tuple[list[Finding], list[Job]]:
+    """Also the jobs that only later inputs have. ``judged``: the jobs of the first one."""
     first = inputs[0]
     found: list[Finding] = []
     alone: list[Job] = []
-    ours = {job.name: job for job in first.jobs}
+    ours = {one.job.name: one for one in judged}
     for other in inputs[1:]:
         theirs = {job.name: job for job in other.jobs}
         for job in other.jobs:
@@ -39,12 +40,15 @@ def differences(inputs: Sequence[Configuration]) -> tuple[list[Finding], list[Jo
     return found, alone
 
 
-def _of_job(ours: Job, other: Job) -> Iterator[Finding]:
-    a, b = _without_shard(ours), _without_shard(other)
+def _of_job(judged: Judged, other: Job) -> Iterator[Finding]:
+    """Only what is taken out of a job may differ."""
+    ours = judged.job
+    a, b = (_without_shard(job) if judged.shards else value_of(job.node) for job in (ours, other))
     if a == b:
         mine, their = _shards(ours), _shards(other)
         if mine != their:
-            yield other.finding("PI023", f"shard {', '.join(their)}, in {ours.source.name} {', '.join(mine)}", "one service")
+            done = "one service" if judged.verdict.sharded else "one job, on every scraper"
+            yield other.finding("PI023", f"shard {', '.join(their)}, in {ours.source.name} {', '.join(mine)}", done)
         return
     shown = few(list(changed_paths(a, b)), SHOWN_MOST)
     at = f"{ours.source.name}:{ours.node.line}"

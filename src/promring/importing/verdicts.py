@@ -83,6 +83,7 @@ def judge(job: Job, wishes: Wishes) -> tuple[Judged, list[Finding]]:
     found = list(_copied(job))
     judged, why = _verdict(job, wishes)
     found += why
+    found += _taken_out(judged)
     if judged.verdict.sharded:
         found += _said_of(judged, wishes)
     return judged, found
@@ -95,23 +96,29 @@ def _copied(job: Job) -> Iterator[Finding]:
 
 
 def _verdict(job: Job, wishes: Wishes) -> tuple[Judged, list[Finding]]:
-    if job.name in wishes.keep:
-        return _kept(job, "asked for with --keep", "PI006")
-    if not job.discoveries:
-        return _kept(job, "it has no targets", "PI006")
-    if only := [*sorted(keys.VMAGENT_DISCOVERIES.intersection(job.discoveries)), *_keys_of_vmagent(job)]:
-        why = f"{only[0]} is vmagent's alone"
-        return Judged(job, Verdict.NOT_TAKEN, why), [job.finding("PI024", why, "left on every scraper as it is")]
     shards = shards_of(job)
     troubles = [one for one in shards if isinstance(one, Trouble)]
+    plain = () if troubles else tuple(one for one in shards if isinstance(one, Shard))
+    if job.name in wishes.keep:
+        judged, said = _kept(job, "asked for with --keep", "PI006", plain)
+        return judged, [*said, *_troubled(job, troubles)]
+    if not job.discoveries:
+        return _kept(job, "it has no targets", "PI006", plain)
+    if only := [*sorted(keys.VMAGENT_DISCOVERIES.intersection(job.discoveries)), *_keys_of_vmagent(job)]:
+        why = f"{only[0]} is vmagent's alone"
+        said = [job.finding("PI024", why, "left on every scraper as it is")]
+        return Judged(job, Verdict.NOT_TAKEN, why, shards=plain), [*said, *_troubled(job, troubles)]
     if troubles:
-        done = "the job is left on every scraper as it is"
-        said = [job.finding("PI003", t.what, done, t.node, f"relabel_configs[{t.number}]") for t in troubles]
-        return Judged(job, Verdict.NOT_TAKEN, troubles[0].what), said
+        return Judged(job, Verdict.NOT_TAKEN, troubles[0].what), _troubled(job, troubles)
     why, code = ("", "") if job.name in wishes.shard else _per_server(job)
     if why:
-        return _kept(job, why, code)
-    return _sharded(job, tuple(one for one in shards if isinstance(one, Shard)))
+        return _kept(job, why, code, plain)
+    return _sharded(job, plain)
+
+
+def _troubled(job: Job, troubles: Collection[Trouble]) -> list[Finding]:
+    done = "the job is left on every scraper as it is"
+    return [job.finding("PI003", one.what, done, one.node, f"relabel_configs[{one.number}]") for one in troubles]
 
 
 def _keys_of_vmagent(job: Job) -> list[str]:
@@ -125,8 +132,8 @@ def _keys_of_vmagent(job: Job) -> list[str]:
     ]
 
 
-def _kept(job: Job, why: str, code: str) -> tuple[Judged, list[Finding]]:
-    return Judged(job, Verdict.KEPT, why), [job.finding(code, why, DONE_WITH[code])]
+def _kept(job: Job, why: str, code: str, shards: tuple[Shard, ...]) -> tuple[Judged, list[Finding]]:
+    return Judged(job, Verdict.KEPT, why, shards=shards), [job.finding(code, why, DONE_WITH[code])]
 
 
 def _sharded(job: Job, shards: tuple[Shard, ...]) -> tuple[Judged, list[Finding]]:
@@ -177,15 +184,19 @@ def _signed(job: Job) -> list[str]:
     return [key.real.text for key, _ in params.pairs if _SIGNED.fullmatch(key.real.text)] if params is not None else []
 
 
+def _taken_out(judged: Judged) -> Iterator[Finding]:
+    now = "promring shares the targets now" if judged.verdict.sharded else "every scraper has all of its targets now"
+    for shard in judged.shards:
+        what = f"shard {shard.shard} of {shard.modulus} by hashmod"
+        under = f"relabel_configs[{shard.rules[0]}]"
+        yield judged.job.finding("PI004", what, f"both rules taken out, {now}", under=under)
+
+
 # --- what there is to say about a job that is shared -------------------------------------------------------------------
 
 
 def _said_of(judged: Judged, wishes: Wishes) -> Iterator[Finding]:
     job = judged.job
-    for shard in judged.shards:
-        what = f"shard {shard.shard} of {shard.modulus} by hashmod"
-        under = f"relabel_configs[{shard.rules[0]}]"
-        yield job.finding("PI004", what, "both rules taken out, promring shares the targets now", under=under)
     if judged.drops:
         knows = "promring shares them before" if judged.verdict is Verdict.NATIVE else "discovery.yml drops them before that"
         yield job.finding("PI014", f"{judged.drops} of its rules may drop targets", knows)

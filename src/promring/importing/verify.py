@@ -124,7 +124,7 @@ class _Differential:
         wanted = [judged for judged in self.found.jobs if self._is_compared(judged)]
         listed = await self._listed(wanted)
         wanted = [judged for judged in wanted if judged.job.name not in self.proof.not_proved]
-        cut = {judged.job.name: judged.cut_rules for judged in wanted if judged.verdict.sharded}
+        cut = {judged.job.name: judged.cut_rules for judged in wanted}
         old = quiet_text(self.found.configuration, [judged.job for judged in wanted], cut, listed, self.lacks)
         async with AsyncExitStack() as stack:
             before = await stack.enter_async_context(prometheus(self.program, self.folder / "old", old))

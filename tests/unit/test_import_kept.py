@@ -1,0 +1,69 @@
+"""Jobs that ``promring import`` leaves on every scraper, and what of the old sharding may stay in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from promring.importing.configuration import read_configuration
+from promring.importing.convert import SCRAPERS, Converted, convert
+from promring.importing.services import Layout
+from promring.importing.verdicts import Verdict, Wishes
+
+PAIR = """\
+      - {source_labels: [__address__], modulus: 2, target_label: __tmp_hash, action: hashmod}
+      - {source_labels: [__tmp_hash], regex: 'SHARD', action: keep}
+"""
+RULES = f"    relabel_configs:\n{PAIR}      - {{target_label: dc, replacement: a}}\n"
+JOB = "  - job_name: kept\n"
+NODE = "  - job_name: node\n    static_configs: [{targets: [a:9100]}]\n"
+STATIC = "    static_configs: [{targets: [%s]}]\n"
+KEPT = {
+    "federate": "    metrics_path: /federate\n" + STATIC % "a:9090, b:9090",
+    "loopback": STATIC % "localhost:9100",
+    "mixed": STATIC % "localhost:9100, a:9100",
+    "asked for": STATIC % "c:9100, d:9100",
+    "of vmagent alone": "    consulagent_sd_configs: [{server: 'c:8500'}]\n",
+}
+
+
+def converted(folder: Path, *texts: str, keep: tuple[str, ...] = ()) -> Converted:
+    for number, text in enumerate(texts):
+        (folder / f"{number}.yml").write_text("scrape_configs:\n" + text)
+    inputs = [read_configuration(folder / f"{number}.yml", number) for number in range(len(texts))]
+    return convert(inputs, Wishes(keep=keep), Layout(("s:9090",)))
+
+
+@pytest.mark.parametrize("shards", [("0", "1"), ("1",), ("$(SHARD)",), ("%{SHARD}",)])
+@pytest.mark.parametrize("why", KEPT)
+def test_a_job_on_every_scraper_keeps_nothing_of_the_old_sharding(tmp_path: Path, why: str, shards: tuple[str, ...]) -> None:
+    text = NODE + JOB + KEPT[why] + RULES
+    keep = ("kept",) if why == "asked for" else ()
+    found = converted(tmp_path, *(text.replace("'SHARD'", f"'{shard}'") for shard in shards), keep=keep)
+    assert found.jobs[1].verdict in (Verdict.KEPT, Verdict.NOT_TAKEN)
+    assert found.files[SCRAPERS].content.decode().count("dc, replacement") == 1
+    assert b"tmp_hash" not in found.files[SCRAPERS].content
+    assert b"promring/node.json" in found.files[SCRAPERS].content
+    said = [str(finding) for finding in found.findings if finding.code == "PI004"]
+    assert len(said) == 1, found.findings
+    assert "every scraper has all of its targets now" in said[0]
+    joined = [finding.done for finding in found.findings if finding.code == "PI023"]
+    assert joined == ["one job, on every scraper"] * (len(shards) - 1)
+
+
+def test_a_hashmod_that_cannot_be_taken_out_is_said_of_a_job_that_shall_stay(tmp_path: Path) -> None:
+    rules = RULES.replace("SHARD", "0|1")
+    found = converted(tmp_path, JOB + KEPT["asked for"] + rules, keep=("kept",))
+    assert (found.jobs[0].verdict, found.exact) == (Verdict.KEPT, False)
+    assert [finding.code for finding in found.findings if finding.level == "error"] == ["PI003"]
+    assert found.files[SCRAPERS].content.count(b"tmp_hash") == 2
+
+
+def test_shards_that_stay_are_not_called_one(tmp_path: Path) -> None:
+    """Where one hashmod of two cannot be taken out, the job is that of the first input."""
+    more = "      - {source_labels: [a], modulus: 2, target_label: __tmp_b, action: hashmod}\n"
+    texts = [JOB + KEPT["asked for"] + RULES.replace("SHARD", shard) + more for shard in "01"]
+    found = converted(tmp_path, *texts)
+    assert [finding.code for finding in found.findings if finding.level == "error"] == ["PI003", "PI021"]
+    assert "PI023" not in [finding.code for finding in found.findings]
