@@ -1,23 +1,29 @@
 """``discovery.yml``: the jobs whose targets a stock Prometheus finds for promring. It scrapes nothing.
 
 A job is the old one, relabelling too, so that what relabelling drops is known before targets are placed. Its interval is a
-hundred years: Prometheus 2.42 and 3.5 list such targets as active and do not scrape them.
+hundred years: Prometheus 2.42 and 3.5 list such targets as active and do not scrape them. That is so whatever interval
+a target's own labels or relabelling say, which act at the scrapers.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 
 from promring.importing import keys
-from promring.importing.configuration import is_of_prometheus
+from promring.importing.configuration import action_of, is_of_prometheus, rules_of, sources_of
 from promring.importing.edits import Edit, cut_items, cut_pairs, insert_pair, replace_pair
 from promring.importing.findings import Finding
-from promring.importing.inside import absolute_edits
+from promring.importing.inside import absolute_edits, leaves
 from promring.importing.piece import Piece, piece_of
 from promring.importing.source import Node, get, text_of
-from promring.importing.verdicts import Judged
+from promring.importing.verdicts import DROPPING, Judged
 
 NEVER = "100y"
+TIMES = {"__scrape_interval__": NEVER, "__scrape_timeout__": "10s"}
+"""Labels that a target may have of its own, and what they are where it is only found."""
+_WRITING = frozenset(("replace", "lowercase", "uppercase", "hashmod", "labelmap"))
+_GROUP = re.compile(r"\$(?:\w+|\{\w+\})")
 _HEADER = """\
 # Written by promring import: for the Prometheus that finds the targets of these jobs for promring, and scrapes nothing.
 global:
@@ -43,8 +49,9 @@ def _piece(judged: Judged, *, vmagent: bool) -> tuple[Piece, list[str]]:
     job = judged.job
     piece = piece_of(job.source, job.node)
     left_out: list[str] = []
-    if judged.cut_rules:
-        piece = piece.changed(without_rules(piece, judged.cut_rules))
+    cut = judged.cut_rules | {number for number, rule in enumerate(rules_of(job)) if _drops_by_time(rule)}
+    if cut:
+        piece = piece.changed(without_rules(piece, cut))
     if vmagent:
         piece, left_out = for_prometheus(piece)
     piece = without(piece, {"scrape_failure_log_file"})
@@ -54,9 +61,53 @@ def _piece(judged: Judged, *, vmagent: bool) -> tuple[Piece, list[str]]:
 
 def never(piece: Piece) -> Piece:
     """Never scraped."""
-    text = f"scrape_interval: {NEVER}"
-    pair = next((pair for pair in piece.root.pairs if text_of(pair[0]) == "scrape_interval"), None)
-    return piece.changed([replace_pair(pair, text) if pair else insert_pair(piece.source, piece.root, text)])
+    text, pair = f"scrape_interval: {NEVER}", _pair(piece, "scrape_interval")
+    piece = piece.changed([replace_pair(pair, text) if pair else insert_pair(piece.source, piece.root, text)])
+    return piece.changed([_overwriting(piece)]) if _may_set_times(piece.root) else piece
+
+
+def _pair(piece: Piece, name: str) -> tuple[Node, Node] | None:
+    return next((pair for pair in piece.root.pairs if text_of(pair[0]) == name), None)
+
+
+def _overwriting(piece: Piece) -> Edit:
+    """Rules behind all others that set ``TIMES``."""
+    rules = [f"{{target_label: {label}, replacement: {value}}}" for label, value in TIMES.items()]
+    text, pair = f"relabel_configs: [{', '.join(rules)}]", _pair(piece, "relabel_configs")
+    if pair is None:
+        return insert_pair(piece.source, piece.root, text)
+    there = pair[1]
+    if not there.items:
+        return replace_pair(pair, text)
+    end = there.items[-1].end
+    if there.flow:
+        return Edit(end, end, "".join(f", {rule}" for rule in rules))
+    end = piece.source.line_end(end)
+    return Edit(end, end, "".join(f"\n{' ' * there.column}- {rule}" for rule in rules))
+
+
+def _may_set_times(job: Node) -> bool:
+    """Whether a target of a job may have ``TIMES`` of its own."""
+    static = get(job, "static_configs")
+    listed = static is not None and any(leaf.key in TIMES for leaf in leaves(static))
+    rules = get(job, "relabel_configs")
+    by_rule = rules is not None and any(map(_may_write_times, rules.items))
+    return listed or by_rule or any(get(job, kind) is not None for kind in ("file_sd_configs", "http_sd_configs"))
+
+
+def _may_write_times(rule: Node) -> bool:
+    action = action_of(rule)
+    if action not in _WRITING:
+        return False
+    to = (text_of(get(rule, "replacement")) or "$1") if action == "labelmap" else text_of(get(rule, "target_label"))
+    written = re.compile(".*".join(map(re.escape, _GROUP.split(to))))
+    return any(written.fullmatch(label) for label in TIMES)
+
+
+def _drops_by_time(rule: Node) -> bool:
+    """Whether it drops targets by what is another time here."""
+    read = {*sources_of(rule), text_of(get(rule, "target_label"))}
+    return action_of(rule) in DROPPING and not read.isdisjoint(TIMES)
 
 
 def without_rules(piece: Piece, cut: set[int]) -> list[Edit]:

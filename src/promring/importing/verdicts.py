@@ -31,6 +31,8 @@ SLICE_LABELS = {"file": "__meta_filepath", "http": "__meta_url"}
 """The label that Prometheus sets itself on what it reads from a file or a URL, whatever the list says."""
 OWN_LABELS = {"file_sd_configs": "__meta_filepath", "http_sd_configs": "__meta_url"}
 """The label that a Prometheus, and not promring, sets on the targets of this discovery."""
+DROPPING = frozenset(("keep", "drop", "keepequal", "dropequal", "keep_if_equal", "drop_if_equal"))
+"""Actions of relabelling by which a target may go."""
 DONE_WITH = {"PI005": "left on every scraper; make two jobs of it", "PI006": "left on every scraper"}
 _SIGNED = re.compile(r"(?i)(x-amz-|x-goog-)?(sig(nature)?|sign|expires?|expiry|nonce|timestamp|ts|date|security-token)")
 
@@ -74,8 +76,7 @@ class Judged:
     def drops(self) -> int:
         """How many of the rules that stay may drop targets."""
         rules = enumerate(rules_of(self.job))
-        dropping = ("keep", "drop", "keepequal", "dropequal", "keep_if_equal", "drop_if_equal")
-        return sum(action_of(rule) in dropping for number, rule in rules if number not in self.cut_rules)
+        return sum(action_of(rule) in DROPPING for number, rule in rules if number not in self.cut_rules)
 
 
 def judge(job: Job, wishes: Wishes) -> tuple[Judged, list[Finding]]:
