@@ -67,3 +67,37 @@ def test_shards_that_stay_are_not_called_one(tmp_path: Path) -> None:
     found = converted(tmp_path, *texts)
     assert [finding.code for finding in found.findings if finding.level == "error"] == ["PI003", "PI021"]
     assert "PI023" not in [finding.code for finding in found.findings]
+
+
+@pytest.mark.parametrize("discovery", ["static_configs: [{targets: ['a:1']}]", "kubernetes_sd_configs: [{role: pod}]"])
+@pytest.mark.parametrize("place", ["%{NODE_NAME}", "$(NODE_NAME)", "${HOSTNAME}", "%{K8S_NODE_NAME}", "^%{HOST_IP}$"])
+@pytest.mark.parametrize(
+    "rule", ["{source_labels: [host], regex: '@', action: keep}", "{if: '{host!=\"@\"}', action: drop}"]
+)
+def test_a_rule_that_drops_by_the_servers_own_name_leaves_the_job_where_it_is(
+    tmp_path: Path, rule: str, place: str, discovery: str
+) -> None:
+    """Shared, each target would go to a scraper that drops it."""
+    text = f"{JOB}    {discovery}\n    relabel_configs: [{rule.replace('@', place)}]\n"
+    found = converted(tmp_path, text)
+    assert (found.jobs[0].verdict, found.exact) == (Verdict.KEPT, True)
+    assert [finding.code for finding in found.findings if finding.where == "scrape_configs[0](kept)"] == ["PI006"]
+    assert rule.replace("@", place) in found.files[SCRAPERS].content.decode()
+
+
+@pytest.mark.parametrize(
+    ("rule", "code"),
+    [
+        ("{source_labels: [dc], regex: '%{DC}', action: keep}", "PI019"),
+        ("{source_labels: [dc], regex: $(DC), action: drop}", "PI019"),
+        ("{if: '{dc=\"%{DC}\"}', action: keep}", "PI019"),
+        ("{source_labels: [dc], regex: '%{DC}', target_label: a}", ""),
+        ("{target_label: node, replacement: '%{NODE_NAME}'}", ""),
+        ("{target_label: __address__, replacement: '%{HOST_IP}:9115'}", "PI016"),
+    ],
+)
+def test_a_place_holder_that_may_cost_targets_of_a_shared_job_is_said(tmp_path: Path, rule: str, code: str) -> None:
+    found = converted(tmp_path, f"{JOB}    {STATIC.strip() % 'a:1'}\n    relabel_configs: [{rule}]\n")
+    assert found.jobs[0].verdict is Verdict.NATIVE
+    there = [finding.code for finding in found.findings if "relabel_configs[0]" in finding.where]
+    assert there == ([code] if code else [])

@@ -42,7 +42,8 @@ CODES = {
     "PI018": Code(INFO, "the Prometheus that discovers needs the rights that the old server had"),
     "PI019": Code(
         ERROR,
-        "a place-holder such as `$(NAME)`, `${NAME}`, `%{NAME}` or `{{ name }}`, which nobody replaces in the new files",
+        "a place-holder such as `$(NAME)`, `${NAME}`, `%{NAME}` or `{{ name }}`, which nobody replaces in the new files, or "
+        "which each scraper replaces in a rule that drops targets",
     ),
     "PI020": Code(INFO, "secrets stand in the configuration: files that have them are readable by their owner only"),
     "PI021": Code(ERROR, "a job that is not the same in all inputs: that of the first is used"),

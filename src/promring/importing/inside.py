@@ -13,7 +13,10 @@ from promring.importing.edits import Edit, quoted
 from promring.importing.source import Node, flat
 from promring.runtime.redact import hide, secrets_in
 
-PER_SERVER = ("$(NODE_NAME)", "%{NODE_NAME}", "${NODE_NAME}", "$(POD_NAME)", "%{POD_NAME}")
+PER_SERVER = ("$(NODE_NAME)", "%{NODE_NAME}", "${NODE_NAME}", "$(POD_NAME)", "%{POD_NAME}", "${POD_NAME}")
+_OWN_NAME = r"\w*(?:NODE|POD|HOST)_?(?:NAME|IP)"
+OWN_NAME = re.compile(rf"[%$]\{{{_OWN_NAME}\}}|\$\({_OWN_NAME}\)")
+"""A place-holder for the name or address of the server itself, of its node or of its pod."""
 
 _VALUE = re.compile(r"`([^`]*?)(?:\.\.\.)?`")
 _LOOPBACK = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")

@@ -13,6 +13,7 @@ from promring.importing.configuration import Job, action_of, metric_rules_of, ru
 from promring.importing.findings import Finding
 from promring.importing.hashmod import Shard, Trouble, shards_of
 from promring.importing.inside import (
+    OWN_NAME,
     PER_SERVER,
     Leaf,
     copied_secrets,
@@ -75,8 +76,7 @@ class Judged:
     @property
     def drops(self) -> int:
         """How many of the rules that stay may drop targets."""
-        rules = enumerate(rules_of(self.job))
-        return sum(action_of(rule) in DROPPING for number, rule in rules if number not in self.cut_rules)
+        return sum(number not in self.cut_rules for number, _ in _dropping_rules(self.job))
 
 
 def judge(job: Job, wishes: Wishes) -> tuple[Judged, list[Finding]]:
@@ -154,6 +154,8 @@ def _per_server(job: Job) -> tuple[str, str]:
         return "it federates from other servers", "PI006"
     if any(place in leaf.node.real.text for kind in job.discoveries for leaf in _below(job, kind) for place in PER_SERVER):
         return "it finds the targets of the node that the server runs on", "PI006"
+    if any(OWN_NAME.search(leaf.node.real.text) for _, rule in _dropping_rules(job) for leaf in leaves(rule)):
+        return "it keeps or drops targets by the name of the server itself", "PI006"
     addresses = [address for group in _groups(job) for address in texts(get(group, "targets"))]
     here = [address for address in addresses if is_loopback(address)]
     if not here or _sends_elsewhere(job):
@@ -161,6 +163,11 @@ def _per_server(job: Job) -> tuple[str, str]:
     if len(here) == len(addresses) and job.discoveries == ["static_configs"]:
         return f"{here[0]} is the server itself", "PI006"
     return f"{here[0]} is the server itself, other targets are not", "PI005"
+
+
+def _dropping_rules(job: Job) -> list[tuple[int, Node]]:
+    """With their numbers."""
+    return [(number, rule) for number, rule in enumerate(rules_of(job)) if action_of(rule) in DROPPING]
 
 
 def _groups(job: Job) -> list[Node]:
@@ -234,8 +241,9 @@ def _relabelling(judged: Judged, wishes: Wishes) -> Iterator[Finding]:
             yield job.finding("PI015", what, "carried as it is", rule, under)
             break
         to = text_of(get(rule, "replacement"))
-        if text_of(get(rule, "target_label")) == "__address__" and is_loopback(to):
-            what = f"every scrape goes to {host_of(to)}"
+        own = OWN_NAME.search(to)
+        if text_of(get(rule, "target_label")) == "__address__" and (own or is_loopback(to)):
+            what = f"every scrape goes to {own[0] if own else host_of(to)}"
             yield job.finding("PI016", what, "every scraper must have that exporter", rule, under)
 
 
@@ -260,11 +268,21 @@ def _sources(judged: Judged) -> Iterator[Finding]:
             what = "asks the Kubernetes that it runs in"
             yield job.finding("PI018", what, f"{who} needs the service account of the old server", under=kind)
     yield from _places(judged)
+    if judged.verdict is Verdict.NATIVE:
+        yield from _places_in_rules(judged)
 
 
 def _items(job: Job, key: str) -> list[Node]:
     node = job.get(key)
     return node.items if node is not None else []
+
+
+def _places_in_rules(judged: Judged) -> Iterator[Finding]:
+    """Place-holders by whose value the scrapers drop targets that promring gives to them."""
+    for number, rule in _dropping_rules(judged.job):
+        for leaf in placeholders(rule) if number not in judged.cut_rules else ():
+            what, done = "a place-holder in a rule that drops targets", "carried as it is; write its value there"
+            yield judged.job.finding("PI019", what, done, leaf.node, f"relabel_configs[{number}].{leaf.path}")
 
 
 def _places(judged: Judged) -> Iterator[Finding]:
