@@ -89,6 +89,8 @@ def job(*lines: str) -> str:
         (job(f"metric_relabel_configs: [{HASH}]"), "PI038", "scrape_configs[0](j).metric_relabel_configs[0]"),
         (job("consulagent_sd_configs: [{server: 'c:8500'}]"), "PI024", "scrape_configs[0](j)"),
         (job("http_sd_configs: [{url: 'http://x/', headers: ['a: b']}]"), "PI024", "scrape_configs[0](j)"),
+        (job("file_sd_configs: [{files: ['http://x/a.json']}]"), "PI024", "scrape_configs[0](j)"),
+        (job("file_sd_configs: [{files: [a.json]}, {files: [b.yml, 'https://u:p@x/a']}]"), "PI024", "scrape_configs[0](j)"),
         (job().replace("job_name: j", "job_name: '${ENV}'"), "PI019", "scrape_configs[0](${ENV}).job_name"),
         (job().replace("]}]", "], labels: {__metrics_path__: /p/federate}}]"), "PI006", "scrape_configs[0](j)"),
         (job("target_limit: 5"), "PI029", "scrape_configs[0](j).target_limit"),

@@ -24,6 +24,7 @@ KEPT = {
     "loopback": STATIC % "localhost:9100",
     "mixed": STATIC % "localhost:9100, a:9100",
     "asked for": STATIC % "c:9100, d:9100",
+    "by a URL": "    file_sd_configs: [{files: ['http://x/a.json']}]\n",
     "of vmagent alone": "    consulagent_sd_configs: [{server: 'c:8500'}]\n",
 }
 
@@ -101,3 +102,12 @@ def test_a_place_holder_that_may_cost_targets_of_a_shared_job_is_said(tmp_path: 
     assert found.jobs[0].verdict is Verdict.NATIVE
     there = [finding.code for finding in found.findings if "relabel_configs[0]" in finding.where]
     assert there == ([code] if code else [])
+
+
+def test_a_list_of_files_that_names_a_url_is_vmagents(tmp_path: Path) -> None:
+    """vmagent reads it, in JSON or YAML and of any type; a Prometheus would look for a file."""
+    found = converted(tmp_path, f"{JOB}    file_sd_configs: [{{files: ['sd/*.yml', 'http://u:hunter2@x/a.json']}}]\n")
+    assert (found.jobs[0].verdict, found.configuration.vmagent, found.exact) == (Verdict.NOT_TAKEN, True, False)
+    assert "a URL in file_sd_configs[0].files[1] is vmagent's alone" in "".join(map(str, found.findings))
+    assert "hunter2" not in "".join(map(str, found.findings))
+    assert b"files: ['sd/*.yml', 'http://u:hunter2@x/a.json']" in found.files[SCRAPERS].content

@@ -14,6 +14,7 @@ from pathlib import Path
 from promring.discovery.globs import escaped, matching
 from promring.importing import keys
 from promring.importing.findings import Finding
+from promring.importing.inside import leaves, names_url
 from promring.importing.source import InputError, Node, Source, flat, get, is_merge, read_source, text_of, texts
 from promring.runtime.redact import shown
 
@@ -218,6 +219,8 @@ def _unknown_keys(found: Configuration, order: int) -> None:
             elif key not in keys.JOB:
                 near = keys.nearest(key, keys.JOB | keys.VMAGENT_JOB)
                 found.findings.append(job.finding("PI001", f"unknown key{near}", done, node, key))
+        listed = job.get("file_sd_configs")
+        found.vmagent |= listed is not None and any(map(names_url, leaves(listed)))
         for number, rule in enumerate(rules_of(job)):
             found.vmagent |= not is_of_prometheus(rule)
             for key, (node, _) in flat(rule).items():

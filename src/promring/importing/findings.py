@@ -49,7 +49,7 @@ CODES = {
     "PI021": Code(ERROR, "a job that is not the same in all inputs: that of the first is used"),
     "PI022": Code(ERROR, "a job, or a part of the configuration, that only another input has: it is not taken"),
     "PI023": Code(INFO, "inputs that differ only in their shard or external labels are one"),
-    "PI024": Code(ERROR, "a discovery, or a key of one, that only vmagent has: the job is not taken"),
+    "PI024": Code(ERROR, "a discovery, a key of one, or a URL among its files, that only vmagent has: the job is not taken"),
     "PI025": Code(INFO, "what only vmagent knows is left out of discovery.yml"),
     "PI026": Code(INFO, "aliases or merges are written out where a job had to be changed; comments in it are lost there"),
     "PI027": Code(WARNING, "a parameter that looks signed would move targets whenever it changes: hash_labels is set"),

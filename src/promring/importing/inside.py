@@ -70,6 +70,11 @@ def placeholders(node: Node) -> list[Leaf]:
     return [leaf for leaf in leaves(node) if keys.ENVIRONMENT.search(leaf.node.real.text) and leaf.key != "replacement"]
 
 
+def names_url(leaf: Leaf) -> bool:
+    """Whether a list of ``files`` is read over the network, which only vmagent does."""
+    return leaf.key == "files" and leaf.node.real.text.startswith(("http://", "https://"))
+
+
 def is_relative(key: str, text: str) -> bool:
     elsewhere = text.startswith(("/", "%{", "$(", "${", "{{", "http://", "https://")) or keys.is_of_windows(text)
     return keys.is_path(key) and bool(text) and not elsewhere

@@ -20,6 +20,7 @@ from promring.importing.inside import (
     host_of,
     is_loopback,
     leaves,
+    names_url,
     placeholders,
     relative_paths,
 )
@@ -105,7 +106,11 @@ def _verdict(job: Job, wishes: Wishes) -> tuple[Judged, list[Finding]]:
         return judged, [*said, *_troubled(job, troubles)]
     if not job.discoveries:
         return _kept(job, "it has no targets", "PI006", plain)
-    if only := [*sorted(keys.VMAGENT_DISCOVERIES.intersection(job.discoveries)), *_keys_of_vmagent(job)]:
+    if only := [
+        *sorted(keys.VMAGENT_DISCOVERIES.intersection(job.discoveries)),
+        *_keys_of_vmagent(job),
+        *_lists_by_url(job),
+    ]:
         why = f"{only[0]} is vmagent's alone"
         said = [job.finding("PI024", why, "left on every scraper as it is")]
         return Judged(job, Verdict.NOT_TAKEN, why, shards=plain), [*said, *_troubled(job, troubles)]
@@ -115,6 +120,11 @@ def _verdict(job: Job, wishes: Wishes) -> tuple[Judged, list[Finding]]:
     if why:
         return _kept(job, why, code, plain)
     return _sharded(job, plain)
+
+
+def _lists_by_url(job: Job) -> list[str]:
+    """Files that are URLs, which vmagent reads as it reads files: of any type, in JSON or YAML."""
+    return [f"a URL in file_sd_configs{leaf.path}" for leaf in _below(job, "file_sd_configs") if names_url(leaf)]
 
 
 def _troubled(job: Job, troubles: Collection[Trouble]) -> list[Finding]:
