@@ -74,7 +74,7 @@ scrape_configs:
       - {source_labels: [__meta_filepath], regex: ".*/(.*).json", target_label: file}
 """
 NODES = """[{"targets": ["n1:9100", "n2:9100", "n3:9100"], "labels": {"role": "web"}},
-{"targets": ["n4:9100", "[::1]:9100"]}, {"targets": ["n5:9100"], "labels": {"role": "db"}}]"""
+{"targets": ["n4:9100", "[fd00::1]:9100"]}, {"targets": ["n5:9100"], "labels": {"role": "db"}}]"""
 
 MORE = """[{"targets": ["n1:9100", "n2:9100"], "labels": {"role": "web"}}, {"targets": ["n1:9100"], "labels": {"role": "x"}},
 {"targets": ["n2:9100"], "labels": {"__scheme__": "https"}}]"""

@@ -24,10 +24,11 @@ from promring.importing.inside import (
     placeholders,
     relative_paths,
 )
+from promring.importing.loopback import own_targets
 from promring.importing.native import Native, native
 from promring.importing.piece import Piece
 from promring.importing.regex import matches
-from promring.importing.source import Node, flat, get, text_of, texts
+from promring.importing.source import Node, flat, get, text_of
 
 SLICE_LABELS = {"file": "__meta_filepath", "http": "__meta_url"}
 """The label that Prometheus sets itself on what it reads from a file or a URL, whatever the list says."""
@@ -166,13 +167,11 @@ def _per_server(job: Job) -> tuple[str, str]:
         return "it finds the targets of the node that the server runs on", "PI006"
     if any(OWN_NAME.search(leaf.node.real.text) for _, rule in _dropping_rules(job) for leaf in leaves(rule)):
         return "it keeps or drops targets by the name of the server itself", "PI006"
-    addresses = [address for group in _groups(job) for address in texts(get(group, "targets"))]
-    here = [address for address in addresses if is_loopback(address)]
-    if not here or _sends_elsewhere(job):
+    own = own_targets(job)
+    if not own.shown:
         return "", ""
-    if len(here) == len(addresses) and job.discoveries == ["static_configs"]:
-        return f"{here[0]} is the server itself", "PI006"
-    return f"{here[0]} is the server itself, other targets are not", "PI005"
+    why = f"{own.shown} is the server itself"
+    return (why, "PI006") if own.all else (f"{why}, other targets are not", "PI005")
 
 
 def _dropping_rules(job: Job) -> list[tuple[int, Node]]:
@@ -188,13 +187,6 @@ def _groups(job: Job) -> list[Node]:
 def _below(job: Job, key: str) -> list[Leaf]:
     node = job.get(key)
     return list(leaves(node)) if node is not None else []
-
-
-def _sends_elsewhere(job: Job) -> bool:
-    """Whether relabelling puts another address in place of the targets', as with a blackbox exporter."""
-    return any(
-        text_of(get(rule, "target_label")) == "__address__" and action_of(rule) == "replace" for rule in rules_of(job)
-    )
 
 
 def _signed(job: Job) -> list[str]:
