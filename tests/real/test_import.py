@@ -188,8 +188,11 @@ def test_a_label_name_that_a_prometheus_2_refuses_is_named_with_the_key_that_hel
         ("global: {scrape_interval: 1x, scrape_timeout: 1x}\n", "1: promtool: not a valid duration"),
     ],
 )
-def test_what_prometheus_refuses_is_refused_where_it_stands(tmp_path: Path, text: str, said: str) -> None:
+def test_what_prometheus_refuses_is_refused_where_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str
+) -> None:
     server("promtool")
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")  # no vmagent, which takes some of it
     (tmp_path / "prometheus.yml").write_text(text)
     with pytest.raises(InputError, match=re.escape(f"prometheus.yml:{said}")):
         judged_by_prometheus(read_configuration(tmp_path / "prometheus.yml"))

@@ -11,14 +11,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import click
 
 from promring.cli.import_report import Report
 from promring.cli.options import Folder
 from promring.cli.output import Output, output_option, say
-from promring.importing import programs
+from promring.importing import programs, vmagent
 from promring.importing.configuration import Configuration, read_configuration
 from promring.importing.convert import Converted, convert
 from promring.importing.findings import Finding, ordered
@@ -28,7 +28,7 @@ from promring.importing.services import Layout
 from promring.importing.sizing import ask_load
 from promring.importing.source import InputError, Source
 from promring.importing.verdicts import Wishes
-from promring.importing.verify import verify
+from promring.importing.verify import refused_files, verify
 from promring.model import PromringError
 from promring.runtime.address import parse_host_port
 from promring.runtime.redact import scrub
@@ -106,6 +106,8 @@ def _imported(files: Sequence[Path], wanted: Wanted, layout: Layout) -> Report:
     proof = verify(found) if wanted.verify else None
     if proof is not None:
         found.findings = ordered([*found.findings, *proof.findings])
+    elif found.configuration.vmagent:  # nobody has judged what a Prometheus shall read of it
+        found.findings = ordered([*found.findings, *refused_files(found)])
     if wanted.out is None or wanted.dry_run or (wanted.strict and not found.exact):
         return Report(found, None, proof, load)
     write_all(wanted.out, found.files)
@@ -151,23 +153,45 @@ def judged_by_prometheus(configuration: Configuration) -> list[Finding]:
     if answer is None or answer.accepted:
         return []
     if answer.refused:
-        said = [_refusal(configuration.main, answer.program, line, what) for line, what in answer.refused]
-        raise InputError([*said, f"{configuration.main.name}:1: that is what {answer.path} says of it"])
+        return _refused(configuration, answer)
     what = f"{answer.path} lacks {', '.join(sorted(answer.lacks))}"
     return [configuration.finding("PI032", what, "it did not judge this file")]
 
 
-def _refusal(main: Source, program: str, line: int, what: str) -> str:
+def _refused(configuration: Configuration, answer: programs.Answer) -> list[Finding]:
+    """vmagent takes some values that Prometheus does not, in a file that has none of its keys. Raises ``InputError``."""
+    main = configuration.main
+    said = [_refusal(main, answer.program, line, what) for line, what in answer.refused]
+    program, takes = vmagent.taking(main.path)
+    if takes:
+        configuration.vmagent = True
+        done = f"{program} takes it: it is read as vmagent's"
+        return [Finding(0, one.line, "PI040", main.name, one.where, one.what, done) for one in said]
+    hint = "" if program else "; if it is vmagent's, put a vmagent on PATH"
+    raise InputError([*map(str, said), f"{main.name}:1: that is what {answer.path} says of it{hint}"])
+
+
+class _Refusal(NamedTuple):
+    file: str
+    line: int
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.where}{': ' if self.where else ''}{self.what}"
+
+
+def _refusal(main: Source, program: str, line: int, what: str) -> _Refusal:
     """Prometheus names the line only of some faults; else it is where a text stands that the message quotes."""
     what = what.replace(f"parsing YAML file {main.path.absolute()}: ", "")
     shown = f"{program}: {without_secrets(what, [main.root])}"
     if line:
-        return f"{main.name}:{line}: {shown}"
+        return _Refusal(main.name, line, "", shown)
     for quoted in re.findall(r'"([^"]+)"', what):
         places = [leaf for leaf in leaves(main.root) if leaf.node.real.text == quoted]
         if len(places) == 1:
-            return f"{main.name}:{places[0].node.line}: {places[0].path}: {shown}"
-    return f"{main.name}:1: {shown}"
+            return _Refusal(main.name, places[0].node.line, places[0].path, shown)
+    return _Refusal(main.name, 1, "", shown)
 
 
 def _end(lines: Sequence[str], status: int) -> NoReturn:

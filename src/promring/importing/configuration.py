@@ -204,6 +204,7 @@ def _same_names(jobs: list[Job]) -> Iterator[str]:
 
 def _unknown_keys(found: Configuration, order: int) -> None:
     done = "carried as it is"
+    found.vmagent |= bool(global_of_vmagent(found)) or any(map(_is_of_vmagent, found.jobs))
     for key, (node, _) in flat(found.main.root).items():
         if key in keys.TOP:
             continue
@@ -219,15 +220,31 @@ def _unknown_keys(found: Configuration, order: int) -> None:
             elif key not in keys.JOB:
                 near = keys.nearest(key, keys.JOB | keys.VMAGENT_JOB)
                 found.findings.append(job.finding("PI001", f"unknown key{near}", done, node, key))
-        listed = job.get("file_sd_configs")
-        found.vmagent |= listed is not None and any(map(names_url, leaves(listed)))
         for number, rule in enumerate(rules_of(job)):
-            found.vmagent |= not is_of_prometheus(rule)
             for key, (node, _) in flat(rule).items():
                 if key not in keys.RELABEL | keys.VMAGENT_RELABEL:
                     near = keys.nearest(key, keys.RELABEL)
                     under = f"relabel_configs[{number}].{key}"
                     found.findings.append(job.finding("PI001", f"unknown key{near}", done, node, under))
+
+
+def global_of_vmagent(found: Configuration) -> list[str]:
+    """Which keys of ``global`` only vmagent has."""
+    section = found.section("global")
+    return sorted(keys.VMAGENT_GLOBAL & flat(section).keys()) if section is not None and section.kind == "map" else []
+
+
+def _is_of_vmagent(job: Job) -> bool:
+    """Whether a job has rules, or files, that Prometheus would not take."""
+    listed = job.get("file_sd_configs")
+    by_url = listed is not None and any(map(names_url, leaves(listed)))
+    return by_url or any(map(_only_vmagents, [*rules_of(job), *metric_rules_of(job)]))
+
+
+def _only_vmagents(rule: Node) -> bool:
+    regex = get(rule, "regex")
+    several = regex is not None and regex.kind != "scalar"
+    return several or action_of(rule) in keys.VMAGENT_ACTIONS or bool(keys.VMAGENT_RELABEL & flat(rule).keys())
 
 
 def jobs_of(source: Source, order: int) -> list[Job]:

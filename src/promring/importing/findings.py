@@ -65,6 +65,7 @@ CODES = {
     "PI037": Code(ERROR, "a path of Windows: no file that promring, or the Prometheus that discovers, reads has that name"),
     "PI038": Code(WARNING, "hashmod in metric_relabel_configs shares series, not targets: each scraper keeps the same part"),
     "PI039": Code(WARNING, "the Prometheus that discovers has the address of a scraper"),
+    "PI040": Code(WARNING, "Prometheus refuses it, and the vmagent on PATH takes it: it is read as vmagent's"),
 }
 
 

@@ -65,6 +65,12 @@ RELABEL = _words("source_labels separator target_label regex modulus replacement
 VMAGENT_RELABEL = _words("if match labels")
 ACTIONS = _words("replace keep drop keepequal dropequal hashmod labelmap labeldrop labelkeep lowercase uppercase")
 
+VMAGENT_ACTIONS = _words(
+    "keep_if_equal drop_if_equal keep_if_contains drop_if_contains replace_all labelmap_all keep_metrics drop_metrics "
+    "graphite"
+)
+VMAGENT_GLOBAL = _words("relabel_configs metric_relabel_configs")
+
 SERVERS = _words("server servers url host api_server endpoint identity_endpoint")
 """Keys of discoveries that say who is asked."""
 SERVERS_BY_DEFAULT = {"consul_sd_configs": "localhost:8500", "nomad_sd_configs": "localhost:4646"}

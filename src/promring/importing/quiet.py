@@ -50,7 +50,7 @@ def quiet_text(
     if pair is not None and pair[1].real.pairs:
         piece = piece_of_pair(configuration.main, *pair, "global")
         inner = piece_of(piece.source, flat(piece.root)["global"][1])
-        parts.append("global:\n  " + without(inner, unused).at(2) + "\n")
+        parts.append("global:\n  " + without(inner, unused | keys.VMAGENT_GLOBAL).at(2) + "\n")
     parts.append("scrape_configs:\n")
     for job in jobs:
         piece = piece_of(job.source, job.node)

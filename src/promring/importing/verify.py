@@ -30,7 +30,7 @@ from promring.core.pool import merge_sources, pool_of
 from promring.core.ring import Ring
 from promring.discovery import SourceContext
 from promring.importing import programs, vmagent
-from promring.importing.configuration import Job, is_of_prometheus, rules_of
+from promring.importing.configuration import Job, global_of_vmagent, is_of_prometheus, rules_of
 from promring.importing.convert import DISCOVERY, PROMRING, SCRAPERS, Converted, scraper_files
 from promring.importing.findings import Finding
 from promring.importing.inside import without_secrets
@@ -73,7 +73,7 @@ def verify(found: Converted) -> Proof:
     """Raises ``ProgramError``, ``StartError`` where no Prometheus runs here. Blocks for about half a minute."""
     program, lacks = _program(found)
     proof = Proof(program.name, programs.described(program))
-    proof.findings += _refused(found)
+    proof.findings += refused_files(found)
     with tempfile.TemporaryDirectory(prefix="promring-import-") as folder:
         asyncio.run(_Differential(found, program, lacks, Path(folder), proof).run())
     return proof
@@ -90,8 +90,8 @@ def _program(found: Converted) -> tuple[Path, set[str]]:
     return path, answer.lacks
 
 
-def _refused(found: Converted) -> list[Finding]:
-    """What programs say of the files, as they will lie."""
+def refused_files(found: Converted) -> list[Finding]:
+    """What programs say of the files, as they will lie. Raises ``ProgramError``."""
     findings, roots = [], [source.root for source in found.configuration.sources]
     with tempfile.TemporaryDirectory(prefix="promring-import-") as folder:
         for name, file in found.files.items():
@@ -143,7 +143,7 @@ class _Differential:
         if job.source not in self.found.configuration.sources:
             self.proof.not_proved[job.name] = judged.why
             return False
-        if not all(map(is_of_prometheus, rules_of(job))):
+        if not all(map(is_of_prometheus, rules_of(job))) or "relabel_configs" in global_of_vmagent(self.found.configuration):
             self.proof.leave(job, "its relabelling is vmagent's")
         elif (kinds := lacking(job, self.lacks)) and not (kinds <= vmagent.KINDS and judged.verdict is Verdict.NATIVE):
             self.proof.leave(

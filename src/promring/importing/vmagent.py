@@ -6,6 +6,7 @@ discovery, with the labels that vmagent found. So the judge of a discovery is ne
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -75,11 +76,22 @@ def _job_text(name: str, job: Job, kinds: Collection[str]) -> str:
     return text
 
 
+def taking(config: Path) -> tuple[Path | None, bool]:
+    """The user's own vmagent, which is on PATH, and whether it takes a configuration."""
+    program = shutil.which(NAME)
+    return (Path(program), not _said_of(Path(program), config)) if program else (None, False)
+
+
 def _refusal(program: Path, folder: Path, text: str) -> str:
     """Why vmagent does not take a job; empty where it does."""
     path = folder / "tried.yml"
     path.touch(mode=0o600)
     path.write_text("scrape_configs:\n" + text)
+    return _said_of(program, path)
+
+
+def _said_of(program: Path, path: Path) -> str:
+    """Why vmagent does not take a file; empty where it does."""
     arguments: list[str | Path] = [program, "-dryRun", f"-promscrape.config={path}", "-remoteWrite.url=http://127.0.0.1:1/"]
     try:
         done = subprocess.run(  # noqa: S603  a program that was found on this machine
