@@ -110,3 +110,51 @@ def test_such_a_name_is_found_wherever_it_is_in_a_list_of_many_parts(
     pool = pool_of([TargetGroup.of([f"t{n:02}:1"], {"a.b" if n == at else "a": "x"}) for n in range(15)])
     assert fragment.newer_name_in(pool) == ("" if at is None else "a.b")
     assert fragment.newer_name_in(pool_of([])) == ""
+
+
+LACKS = 'echo "  FAILED: line 2: field kubernetes_sd_configs not found in type config.ScrapeConfig" >&2; exit 1'
+REFUSES = 'echo "  FAILED: line 2: unknown role" >&2; exit 1'
+
+
+@pytest.mark.parametrize(
+    ("own", "cached", "judged_by"),
+    [
+        ({"promtool": LACKS, "prometheus3": "echo 'err=\"line 2: unknown role\"'; exit 2"}, {}, "prometheus3"),
+        ({"promtool": LACKS, "prometheus3": "exit 1"}, {}, "prometheus3"),
+        ({"promtool": LACKS}, {"prometheus3": "echo 'err=\"line 2: unknown role\"'; exit 2"}, "prometheus3"),
+        ({"promtool": LACKS}, {}, "promtool"),
+        (
+            {"promtool": LACKS, "prometheus3": "echo 'line 2: field docker_sd_configs not found in type x'; exit 2"},
+            {},
+            "promtool",
+        ),
+        ({"promtool": REFUSES, "prometheus3": "exit 1"}, {}, "prometheus3"),
+        (
+            {"promtool": LACKS.replace("exit 1", REFUSES), "prometheus3": LACKS.replace("exit 1", "exit 2")},
+            {},
+            "prometheus3",
+        ),
+    ],
+)
+def test_a_program_that_lacks_nothing_judges_before_one_that_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: dict[str, str], cached: dict[str, str], judged_by: str
+) -> None:
+    """What one lacks, it cannot judge: it would take a value there that no Prometheus takes."""
+    (config := tmp_path / "prometheus.yml").write_text("")
+    for folder, programs_there in (("mine", own), ("servers/bin", cached)):
+        for name, does in programs_there.items():
+            judge(tmp_path / folder, name, "3.5.0", does)
+    monkeypatch.setenv("PROMRING_SERVERS", str(tmp_path / "servers"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "none"))
+    monkeypatch.setenv("PATH", f"{tmp_path / 'mine'}:/bin")
+    answer = programs.verdict(config)
+    assert answer is not None
+    assert answer.program == judged_by
+
+
+@pytest.mark.parametrize(
+    "key", ["azuread", "google_iam", "protobuf_message", "stale_series_compaction_threshold", "retention", "sample_limit"]
+)
+def test_a_key_that_is_newer_than_the_program_is_no_fault_of_the_file(key: str) -> None:
+    answer = programs.answer_in(f"  FAILED: line 3: field {key} not found in type config.plain\n")
+    assert (answer.refused, answer.lacks) == ([], {key})

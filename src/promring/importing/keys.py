@@ -49,7 +49,9 @@ NEWER = _words(
     "scrape_native_histograms always_scrape_classic_histograms convert_classic_histograms_to_nhcb enable_compression "
     "track_timestamps_staleness keep_dropped_targets native_histogram_bucket_limit native_histogram_min_bucket_factor "
     "metric_name_validation_scheme metric_name_escaping_scheme scrape_failure_log_file extra_scrape_metrics no_proxy "
-    "proxy_from_environment proxy_connect_header http_headers"
+    "proxy_from_environment proxy_connect_header http_headers body_size_limit sample_limit target_limit label_limit "
+    "label_name_length_limit label_value_length_limit rule_query_offset sigv4 alert_relabel_configs azuread google_iam "
+    "protobuf_message round_robin_dns sample_age_limit stale_series_compaction_threshold retention username_file ca cert key"
 )
 """Which came after Prometheus 2.42: an older program refuses them."""
 VMAGENT_JOB = (

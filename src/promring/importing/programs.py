@@ -47,9 +47,9 @@ class Answer:
     path: Path | None = None
 
     @property
-    def rank(self) -> tuple[bool, int]:
-        """The lower, the better it can judge the file."""
-        return bool(self.refused), len(self.lacks)
+    def rank(self) -> tuple[bool, bool, int]:
+        """The lower, the better it can judge the file: what a program lacks, it takes unseen."""
+        return bool(self.lacks), bool(self.refused), len(self.lacks)
 
     @property
     def accepted(self) -> bool:
@@ -63,9 +63,9 @@ def here(*names: str) -> tuple[list[Path], list[Path]]:
 
 
 def verdict(config: Path) -> Answer | None:
-    """The best of what the user's own programs say: one that takes it, else one that only lacks something. Where all of
-    them lack something, also what others say. An older program may refuse what a newer one takes. None: there is no
-    program. Raises ``ProgramError``.
+    """The best of what the user's own programs say: one that takes it, else one that lacks nothing, else one that only
+    lacks something. Where all of them lack something, also what others say. An older program may refuse what a newer one
+    takes. None: there is no program. Raises ``ProgramError``.
     """
     best: Answer | None = None
     for programs in here("promtool", "prometheus3", "prometheus"):

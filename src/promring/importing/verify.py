@@ -105,7 +105,8 @@ def refused_files(found: Converted) -> list[Finding]:
             answer = programs.verdict(Path(folder, name))
             refused = answer.refused if answer is not None else []
             by = answer.program if answer is not None else ""
-            said = [(line or 1, f"{by}: {without_secrets(what, roots)}") for line, what in refused]
+            plain = [(line or 1, what.replace(f"parsing YAML file {folder}/{name}: ", "")) for line, what in refused]
+            said = [(line, f"{by}: {without_secrets(what, roots)}") for line, what in plain]
             findings += [Finding(0, line, "PI035", name, "", what) for line, what in said]
     return findings
 
