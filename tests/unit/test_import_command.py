@@ -265,3 +265,18 @@ def test_a_folder_that_cannot_be_made_is_named_as_it_was_asked_for(old: Path) ->
 def test_the_port_of_the_next_step_is_that_of_the_url(old: Path, tmp_path: Path, url: str, port: int) -> None:
     done = CliRunner().invoke(main, ["import", str(old), "--out", str(tmp_path / "new"), "--http-sd", url])
     assert f" --web.listen-address=0.0.0.0:{port} " in done.output, done.output
+
+
+def test_new_files_of_included_jobs_are_named_as_files_for_the_scrapers(old: Path, tmp_path: Path) -> None:
+    (old.parent / "jobs").mkdir()
+    (old.parent / "jobs" / "more.yml").write_text(PLAIN.replace("job_name: ", "job_name: more-"))
+    (old.parent / "jobs" / "kept.yml").write_text("scrape_configs: [{job_name: kept}]\n")
+    old.write_text("scrape_config_files: [jobs/*.yml]\n" + PLAIN)
+    result = run(old, "--out", tmp_path / "new")
+    assert "put prometheus.yml where its configuration is, with an external label of its own,\n" in result.stdout
+    assert "    and beside it, under these names: jobs/more.yml\n" in result.stdout
+    (line,) = [line for line in result.stderr.splitlines() if "[PI013]" in line]
+    assert "every scraper must have these files; jobs/more.yml as it is written now" in line
+    old.write_text(PLAIN)
+    plain = run(old, "--out", tmp_path / "plain")
+    assert "under these names" not in plain.stdout

@@ -89,3 +89,17 @@ def test_what_prometheus_refuses_of_vmagents_values_is_said_of_discovery_yml(tmp
     )
     assert result.exit_code == 3, result.output
     assert "discovery.yml:3: error: promtool: not a valid target [PI035]" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("{source_labels: [a], regex: b, action: keep}", "discovery.yml drops them before that"),
+        ("{if: 'x', action: drop}", "promring shares them before, discovery.yml has none of its rules"),
+        ("{source_labels: [a], regex: b, action: keep}, {if: 'x', target_label: c}", "discovery.yml has none of its rules"),
+    ],
+)
+def test_who_drops_targets_is_said_as_it_is(tmp_path: Path, bin_folder: Path, rule: str, said: str) -> None:
+    text = JOB.replace("static_configs: [{targets: ['h:1']}]", f"docker_sd_configs: [{{}}]\n  relabel_configs: [{rule}]")
+    (line,) = [line for line in imported(tmp_path, text).stderr.splitlines() if "[PI014]" in line]
+    assert said in line

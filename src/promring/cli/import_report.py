@@ -89,6 +89,8 @@ class Report:
             port = urlsplit(self.found.layout.http_sd or "").port or 9600
             say(f"  promring run --config.file={place}/{PROMRING} --web.listen-address=0.0.0.0:{port} --web.token-file=FILE")
         say(f"  on each new scraper: put {SCRAPERS} where its configuration is, with an external label of its own,")
+        if self.found.included:
+            say(f"    and beside it, under these names: {', '.join(self.found.included)}")
         if self.found.layout.http_sd:
             say("    with its own host:port in place of SCRAPER")
         elif PROMRING in self.found.files:

@@ -49,6 +49,11 @@ class Converted:
         return not any(finding.level == ERROR for finding in self.findings)
 
     @property
+    def included(self) -> list[str]:
+        """The files of ``scrape_config_files`` that are written."""
+        return [name for name in self.configuration.included if name in self.files]
+
+    @property
     def counts(self) -> dict[Verdict, int]:
         """How many jobs have each verdict; the sum is the number of jobs."""
         counted = Counter(judged.verdict for judged in self.jobs)
@@ -69,9 +74,8 @@ def convert(inputs: Sequence[Configuration], wishes: Wishes, layout: Layout) -> 
     jobs += [Judged(job, Verdict.NOT_TAKEN, f"only {job.source.name} has it") for job in alone]
     found = Converted(first, jobs, names, layout)
     shared = [judged.job for judged in jobs if judged.job.name in names]
-    findings += [*renamed, *others, *findings_of_sections(first, shared)]
     found.files, said = scraper_files(found, layout)
-    findings += said
+    findings += [*renamed, *others, *findings_of_sections(first, shared, found.included), *said]
     findings += _others(found)
     private = sorted(name for name, file in found.files.items() if file.mode == PRIVATE)
     if private:

@@ -14,8 +14,10 @@ from promring.runtime.text import few
 _REPLICA = ("replica", "__replica__", "prometheus_replica", "_replica_")
 
 
-def findings_of_sections(configuration: Configuration, shared: Sequence[Job]) -> Iterator[Finding]:
-    """``shared``: the jobs whose discovery goes from the scrapers' files."""
+def findings_of_sections(
+    configuration: Configuration, shared: Sequence[Job], written: Sequence[str] = ()
+) -> Iterator[Finding]:
+    """``shared``: the jobs whose discovery goes from the scrapers' files; ``written``: included files that are new."""
     root = configuration.main.root
     there = [key for key, (_, value) in flat(root).items() if key in keys.TOP and not value.is_null]
     copied = [key for key in there if key not in ("scrape_configs", "scrape_config_files")]
@@ -28,12 +30,12 @@ def findings_of_sections(configuration: Configuration, shared: Sequence[Job]) ->
             where = f"{key}{'' if leaf.path.startswith('[') or not leaf.path else '.'}{leaf.path}"
             what, done = f"{keys.COPIED_SECRET} stands for a secret", "carried as it is; put the secret there"
             yield Finding(0, leaf.node.line, "PI002", configuration.main.name, where, what, done)
-    yield from _paths(configuration, shared)
+    yield from _paths(configuration, shared, written)
     if shared:
         yield from _meanings(configuration)
 
 
-def _paths(configuration: Configuration, shared: Sequence[Job]) -> Iterator[Finding]:
+def _paths(configuration: Configuration, shared: Sequence[Job], written: Sequence[str]) -> Iterator[Finding]:
     for order, source in enumerate(configuration.sources):
         gone = tuple(f"[{job.number}].{key}" for job in shared if job.source is source for key in job.discoveries)
         found = [
@@ -46,6 +48,8 @@ def _paths(configuration: Configuration, shared: Sequence[Job]) -> Iterator[Find
             shown = few(sorted({leaf.node.real.text for leaf in found}), 5)
             what = f"relative paths stay as they are: {shown}"
             done = "prometheus.yml goes where the old one was, and every scraper must have these files"
+            if written and source is configuration.main:
+                done += f"; {', '.join(written)} as {'it is' if len(written) == 1 else 'they are'} written now"
             yield Finding(order, found[0].node.line, "PI013", source.name, "", what, done)
 
 

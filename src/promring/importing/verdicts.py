@@ -9,7 +9,7 @@ from enum import Enum
 
 from promring.core.fragment import ID_LABEL
 from promring.importing import keys
-from promring.importing.configuration import Job, action_of, metric_rules_of, rules_of, sources_of
+from promring.importing.configuration import Job, action_of, is_of_prometheus, metric_rules_of, rules_of, sources_of
 from promring.importing.findings import Finding
 from promring.importing.hashmod import Shard, Trouble, shards_of
 from promring.importing.inside import (
@@ -208,8 +208,7 @@ def _taken_out(judged: Judged) -> Iterator[Finding]:
 def _said_of(judged: Judged, wishes: Wishes) -> Iterator[Finding]:
     job = judged.job
     if judged.drops:
-        knows = "promring shares them before" if judged.verdict is Verdict.NATIVE else "discovery.yml drops them before that"
-        yield job.finding("PI014", f"{judged.drops} of its rules may drop targets", knows)
+        yield job.finding("PI014", f"{judged.drops} of its rules may drop targets", _who_drops(judged))
     limit = job.get("target_limit")
     if limit is not None and text_of(limit) != "0":
         yield job.finding(
@@ -224,6 +223,14 @@ def _said_of(judged: Judged, wishes: Wishes) -> Iterator[Finding]:
             yield job.finding("PI038", "hashmod of series", "carried as it is", rule, under)
     yield from _relabelling(judged, wishes)
     yield from _sources(judged)
+
+
+def _who_drops(judged: Judged) -> str:
+    if judged.verdict is Verdict.NATIVE:
+        return "promring shares them before"
+    if all(map(is_of_prometheus, rules_of(judged.job))):
+        return "discovery.yml drops them before that"
+    return "promring shares them before, discovery.yml has none of its rules"
 
 
 def _relabelling(judged: Judged, wishes: Wishes) -> Iterator[Finding]:
