@@ -103,3 +103,32 @@ def test_who_drops_targets_is_said_as_it_is(tmp_path: Path, bin_folder: Path, ru
     text = JOB.replace("static_configs: [{targets: ['h:1']}]", f"docker_sd_configs: [{{}}]\n  relabel_configs: [{rule}]")
     (line,) = [line for line in imported(tmp_path, text).stderr.splitlines() if "[PI014]" in line]
     assert said in line
+
+
+@pytest.mark.parametrize(
+    ("value", "said", "hint"),
+    [
+        ("$(SHARDS)", "$(SHARDS)", "; $(SHARDS) is a place-holder: write its value there"),
+        ("'%{SCRAPE_LIMIT_OF_ALL}'", "%{SCRAP...", "; %{SCRAPE_LIMIT_OF_ALL} is a place-holder: write its value there"),
+        ("many", "many", ""),
+    ],
+)
+def test_a_value_that_is_refused_because_it_is_a_place_holder_is_called_one(
+    tmp_path: Path, bin_folder: Path, value: str, said: str, hint: str
+) -> None:
+    judge(bin_folder, "promtool", "3.5.0", f"echo '  line 4: cannot unmarshal !!str `{said}` into uint64' >&2; exit 1")
+    result = imported(tmp_path, f"{JOB}  sample_limit: {value}\n")
+    assert result.stderr.splitlines()[0].endswith(f"promtool: cannot unmarshal !!str `{said}` into uint64{hint}")
+
+
+def test_what_a_program_says_twice_is_said_once(tmp_path: Path, bin_folder: Path) -> None:
+    judge(bin_folder, "promtool", "3.5.0", 'echo "  line 3: a\n  line 3: a\n  line 2: a" >&2; exit 1')
+    assert [line.count(": promtool: a") for line in imported(tmp_path, JOB).stderr.splitlines()] == [1, 1, 0]
+
+
+@pytest.mark.parametrize("text", ["---\n", "--- # nothing\n", "null\n", "~", "\n"])
+def test_a_file_with_nothing_in_it_has_no_jobs(tmp_path: Path, bin_folder: Path, text: str) -> None:
+    """Prometheus takes it."""
+    judge(bin_folder, "promtool", "3.5.0")
+    result = imported(tmp_path, text)
+    assert (result.exit_code, result.stdout.splitlines()[0][:7]) == (0, "0 jobs:"), result.output

@@ -18,7 +18,7 @@ import click
 from promring.cli.import_report import Report
 from promring.cli.options import Folder
 from promring.cli.output import Output, output_option, say
-from promring.importing import programs, vmagent
+from promring.importing import keys, programs, vmagent
 from promring.importing.configuration import Configuration, read_configuration
 from promring.importing.convert import Converted, convert
 from promring.importing.findings import Finding, ordered
@@ -35,6 +35,8 @@ from promring.runtime.redact import scrub
 from promring.runtime.urls import http_url
 
 FAILED, REFUSED, NOT_EXACT = 1, 2, 3
+SHOWN_OF_VALUE = 7
+"""Characters of a long value that Prometheus repeats."""
 FILES_MOST = 1000
 """Findings of one input are before those of the next: so many files at most has each."""
 
@@ -186,12 +188,19 @@ def _refusal(main: Source, program: str, line: int, what: str) -> _Refusal:
     what = what.replace(f"parsing YAML file {main.path.absolute()}: ", "")
     shown = f"{program}: {without_secrets(what, [main.root])}"
     if line:
-        return _Refusal(main.name, line, "", shown)
+        return _Refusal(main.name, line, "", shown + _place_holder(main, line, what))
     for quoted in re.findall(r'"([^"]+)"', what):
         places = [leaf for leaf in leaves(main.root) if leaf.node.real.text == quoted]
         if len(places) == 1:
             return _Refusal(main.name, places[0].node.line, places[0].path, shown)
     return _Refusal(main.name, 1, "", shown)
+
+
+def _place_holder(main: Source, line: int, what: str) -> str:
+    """What to do where the value on this line, which a program repeats the beginning of, is a place-holder."""
+    found = [keys.ENVIRONMENT.search(leaf.node.real.text) for leaf in leaves(main.root) if leaf.node.line == line]
+    names = [one[0] for one in found if one is not None and f"`{one[0][:SHOWN_OF_VALUE]}" in what]
+    return f"; {names[0]} is a place-holder: write its value there" if names else ""
 
 
 def _end(lines: Sequence[str], status: int) -> NoReturn:

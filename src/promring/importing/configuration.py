@@ -85,7 +85,7 @@ def read_configuration(path: Path, order: int = 0) -> Configuration:
     main = read_source(path)
     found = Configuration(main)
     problems: list[str] = []
-    if main.root.kind != "map":
+    if main.root.kind != "map" and not main.root.is_null:
         raise InputError([f"{main.name}:{main.root.line}: must be a mapping with scrape_configs"])
     _read_jobs(found, main, get(main.root, "scrape_configs"), order, "scrape_configs", problems)
     for number, source in enumerate(_included(found, order, problems), 1):

@@ -128,7 +128,7 @@ def _run(arguments: Sequence[str | Path], config: Path) -> tuple[int, str]:
 
 
 def answer_in(text: str) -> Answer:
-    """From what is printed: lines with numbers where there are any, else the error as it is."""
+    """From what is printed: lines with numbers where there are any, each once, else the error as it is."""
     found = Answer()
     text = _unescaped(text)
     for line in text.splitlines():
@@ -143,6 +143,7 @@ def answer_in(text: str) -> Answer:
     if not found.refused and not found.lacks:
         failed = [line.partition("FAILED:")[2] or line for line in text.splitlines() if "FAILED" in line or "err=" in line]
         found.refused.append((0, " ".join((failed or text.splitlines() or ["refused"])[0].split())))
+    found.refused = [*dict.fromkeys(found.refused)]
     return found
 
 
