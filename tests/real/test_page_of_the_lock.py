@@ -73,7 +73,7 @@ async def test_the_page_and_the_command_name_a_lost_right_and_that_no_controller
             await consul.kill()
             heard = await until(lambda: page("the scrapers are not known now"), "Consul is missed", 30)
             alone = await until(lambda: page("No controller leads.", "; no controller leads"), "nobody leads", 60)
-            assert "no controller leads, slices stay as they are" in await command(one)
+            assert "no controller leads, and nothing is pushed" in await command(one)
     seen(f"said after {heard:.1f} s that the scrapers are not known, after {alone:.1f} s more that no controller leads")
 
 

@@ -176,9 +176,10 @@ class SecondOpinions:
         return SecondOpinions(counted, trials, again, self._sick_after(suspects, failing, now), beyond, jobs)
 
     def _sick_after(self, suspects: Iterable[str], failing: Mapping[str, _Failing], now: float) -> Mapping[str, Sick]:
-        sick = self.sick(now)
+        well = {name for name, one in self.scrapers.items() if name in failing and failing[name].is_well_again(one.asked)}
+        sick = self.sick(now).keys() - well
         known = {
-            name: replace(one, over=name not in sick)
+            name: replace(one, over=name not in sick, until=min(one.until, now) if name in well else one.until)
             for name, one in self.scrapers.items()
             if now < one.until + SICK_FORGOTTEN_S
         }
@@ -220,6 +221,12 @@ class _Failing:
     @property
     def is_suspect(self) -> bool:
         return self.fails_most and len(self.ids) >= SUSPECT_LEAST
+
+    def is_well_again(self, asked: int) -> bool:
+        """Whether it asks no less than when it failed, and reaches most: what it failed then it still has. So where most
+        scrapers began to fail in the middle of a look, or where another controller leads, and does not call it sick.
+        """
+        return self.asked >= asked and not self.fails_most
 
     @property
     def is_sick(self) -> bool:
