@@ -287,6 +287,7 @@ async def test_of_lists_and_of_what_is_written(y: Yard) -> None:
     await y.fires("PromringDrainStuck", "PromringHandOverStuck")
     shutil.rmtree(folder / "out")
     (folder / "out").write_text("no folder")
+    (folder / "node.json").write_text(json.dumps([{"targets": TARGETS[1:]}]))  # a change that is delivered late
     await y.fires("PromringDeliveryFailing")
     await asyncio.sleep(3)
     (folder / "out").unlink()

@@ -327,6 +327,25 @@ def test_who_fails_what_others_mostly_reach_is_sick_and_the_numbers_are_told(
     assert opinions.scrapers == ({"a:1": expected} if sick else {})
 
 
+@pytest.mark.parametrize(("asks", "sick"), [(8, False), (7, True), (0, True)])
+def test_who_asks_all_that_it_was_called_sick_for_and_reaches_it_is_well_at_once(asks: int, sick: bool) -> None:
+    """Most scrapers began to fail in the middle of a look, and it was the first to be asked after that; or another controller
+    leads, and lets it have its targets. Who has fewer of them than then has proved nothing.
+    """
+    placement, ring = plain(120, SIX)
+    mine = owned(placement, placement.scrapers[0])[:8]
+    seen = look(placement, LOOK_S, {})
+    seen["a:1"] = seen_with(mine, LOOK_S, down=mine)
+    seen["b:1"] = seen_with([*owned(placement, placement.scrapers[1]), *mine[:4]], LOOK_S)
+    opinions = SecondOpinions().judged(placement, ring, seen, LOOK_S)
+    assert set(opinions.sick(LOOK_S)) == {"a:1"}
+    seen = look(placement, 2 * LOOK_S, {})
+    seen["a:1"] = seen_with(mine[:asks], 2 * LOOK_S)
+    opinions = opinions.judged(placement, ring, seen, 2 * LOOK_S)
+    assert set(opinions.sick(2 * LOOK_S)) == ({"a:1"} if sick else set())
+    assert opinions.scrapers["a:1"].pause_s == SICK_S, "the next one is longer all the same"
+
+
 def test_who_was_sick_is_well_also_by_a_clock_that_stood_still_and_its_next_pause_is_longer() -> None:
     some = Fleet(120, SIX)
     blind = {"a:1": some.every}
