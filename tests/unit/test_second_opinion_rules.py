@@ -329,7 +329,7 @@ def test_who_fails_what_others_mostly_reach_is_sick_and_the_numbers_are_told(
 
 @pytest.mark.parametrize(("asks", "sick"), [(8, False), (7, True), (0, True)])
 def test_who_asks_all_that_it_was_called_sick_for_and_reaches_it_is_well_at_once(asks: int, sick: bool) -> None:
-    """Most scrapers began to fail in the middle of a look, and it was the first to be asked after that; or another one leads,
+    """Most scrapers began to fail in the middle of a look, and it was asked first after that; or another controller leads,
     and lets it have its targets. Who has fewer of them than then has proved nothing.
     """
     placement, ring = plain(120, SIX)
