@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from promring.delivery.askers import DECLINES_S, STILL_S, Asker, Askers
-from promring.delivery.http_sd import HttpSdDelivery, Served
+from promring.delivery.http_sd import SENT_S, HttpSdDelivery, Served
 from promring.fleet.dispatcher import UNDELIVERABLE_AFTER
 from promring.fleet.visitors import PATIENCE_S
 from promring.web.sd import AFTER_WAIT_S
@@ -95,6 +95,22 @@ async def test_who_was_sent_a_list_and_names_another_one_has_taken_nothing(clock
     stranger = Served(replace(now.slice, body=b"x"))
     served.sends(A.id, stranger)
     assert not served.asked(A.id, lambda one: one is stranger), "only what is served is sent"
+
+
+async def test_a_list_that_nobody_names_for_long_is_let_go(clock: Clock) -> None:
+    served = HttpSdDelivery()
+    given = couriers(served)
+    await deliver(given)
+    for one in (A, B):
+        now = served.get(one.id)
+        assert now is not None
+        served.sends(one.id, now)
+    clock.now += SENT_S - 1.0
+    await deliver(given, slices=[replace(one, body=b"x") for one in SLICES])
+    assert served._sent.keys() == {A.id, B.id}
+    clock.now += 1.0
+    await deliver(given, slices=[replace(one, body=b"y") for one in SLICES])
+    assert served._sent == {}
 
 
 def test_who_took_its_list_elsewhere_and_asks_again_hours_later_lacks_it_since_now() -> None:

@@ -19,6 +19,7 @@ from promring.web.answers.parts import Held, Membership, Scraper, Summary
 from promring.web.answers.status import Status
 
 EVERY_LEAST_S = 0.2
+SLEEPS_S = 0.5
 COLOURS = {"up": "green", "down": "red"}
 LEVELS = {"good": "green", "warn": "yellow", "bad": "red"}
 
@@ -55,7 +56,14 @@ def _watch(controller: Controller, output: Output, every_s: float) -> NoReturn:
                 show_status(answer.data)
             else:
                 output.say_next(answer.plain())
-        time.sleep(every_s)
+        _pause(every_s)
+
+
+def _pause(seconds: float) -> None:
+    """In pieces: a Ctrl-C that comes in the moment before Python begins to sleep is seen only when the sleep is over."""
+    ends_at = time.monotonic() + seconds
+    while (left_s := ends_at - time.monotonic()) > 0:
+        time.sleep(min(left_s, SLEEPS_S))
 
 
 def show_status(data: Status) -> None:

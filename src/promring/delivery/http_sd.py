@@ -25,6 +25,8 @@ from promring.runtime.paths import file_name
 
 GZIP_LEVEL, GZIP_LEAST = 5, 1024
 """Bytes: what fits into one packet anyway is not worth it."""
+SENT_S = 300.0
+"""Who has not named for so long what it was sent does not: the slice is let go."""
 
 
 class HttpSdSettings(DeliverySettings):
@@ -144,7 +146,8 @@ class HttpSdDelivery:
         # A scraper that is not in the plan gets no answer, not an empty list: it goes on with what it has.
         self._served = served
         self.askers.keep(served)
-        self._sent = {name: sent for name, sent in self._sent.items() if name in served}
+        since = self._current_at - SENT_S
+        self._sent = {name: sent for name, sent in self._sent.items() if name in served and sent.upto > since}
         self._delivered.set()
         self._delivered = asyncio.Event()
         for name in [name for name in self._waiting if name in written or name not in served]:
