@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
 from promring.delivery.askers import DECLINES_S, STILL_S, Asker, Askers
 from promring.delivery.http_sd import SENT_S, HttpSdDelivery, Served
 from promring.fleet.dispatcher import UNDELIVERABLE_AFTER
-from promring.fleet.visitors import PATIENCE_S
-from promring.web.sd import AFTER_WAIT_S
+from promring.fleet.visitors import PATIENCE_S, SAYS_MOST_S, Visits
+from promring.web.sd import AFTER_WAIT_S, REFRESH_INTERVAL, may_stay_away_s
 from tests.unit.test_deliveries import SLICES, A, B, Clock, Given, clock, couriers, deliver, has_it, has_none
 
 __all__ = ["clock"]
@@ -166,3 +168,23 @@ def test_who_looked_at_a_url_once_does_not_ask_again_and_again() -> None:
     one.asked("a:1", has=True)
     now += 86400.0
     assert dict(one.items()) == {"a:1": Asker(pytest.approx(now - 86400.0), again=True)}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("header", "wait_s", "away_s"),
+    [
+        (None, 0.0, 0.0),
+        ("300", 0.0, 900.0),
+        ("60.5", 0.0, 181.5),
+        (None, 300.0, 300.0 + AFTER_WAIT_S),
+        ("5m", 0.0, 0.0),
+        ("-1", 0.0, 0.0),
+        ("nan", 0.0, 0.0),
+        ("1e999", 0.0, math.inf),
+    ],
+)
+def test_who_asks_says_how_long_it_may_stay_away(header: str | None, wait_s: float, away_s: float) -> None:
+    """As Prometheus does of its ``refresh_interval``; what is absurd is bounded (``SAYS_MOST_S``)."""
+    headers = {} if header is None else {REFRESH_INTERVAL: header}
+    assert may_stay_away_s(make_mocked_request("GET", "/sd/x/a:1", headers), wait_s) == away_s
+    assert Visits(0.0, says_s=away_s).patience_s <= SAYS_MOST_S

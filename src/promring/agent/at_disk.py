@@ -6,7 +6,7 @@ A network file system that is gone, or a disk that is dying, holds whoever touch
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from promring.runtime.threads import in_thread, in_thread_shielded
@@ -16,24 +16,23 @@ HANGS_S = 10.0
 
 
 class AtDisk:
-    """Owns since when something is being done, monotonic seconds."""
+    """Owns since when something is being done, monotonic seconds. ``what``: the name of a file or a folder."""
 
     def __init__(self) -> None:
         self._what, self._since = "", 0.0
 
     async def look(self, what: str, work: Callable[[], T]) -> T:
-        """What ``work`` brings, which changes nothing. ``what``: the name of a file or a folder."""
-        self._what, self._since = what, time.monotonic()
-        try:
-            return await in_thread(work)
-        finally:
-            self._what = ""
+        """What ``work`` brings, which changes nothing."""
+        return await self._timed(what, in_thread(work))
 
     async def write(self, what: str, work: Callable[[], T]) -> T:
-        """The same of what goes on to its end when the agent is stopped."""
+        """What ``work`` brings, which goes on to its end when the agent is stopped."""
+        return await self._timed(what, in_thread_shielded(work))
+
+    async def _timed(self, what: str, working: Awaitable[T]) -> T:
         self._what, self._since = what, time.monotonic()
         try:
-            return await in_thread_shielded(work)
+            return await working
         finally:
             self._what = ""
 

@@ -22,6 +22,7 @@ GRACE_S, OWNS_S = 4.0, 5.0
 
 
 def _forget_those_of(before: str, folder: Path) -> None:
+    """The lists of the scraper ``before``. Blocks."""
     note = (
         "its lists stay until ours come, whatever their generations; until then this scraper scrapes the other one's targets"
     )
@@ -36,7 +37,7 @@ async def run(settings: AgentSettings, listen: tuple[str, int] | None, owned: Ow
     """
     metrics, notify = AgentMetrics(), Notify()
     if owned.before:
-        _forget_those_of(owned.before, settings.folder)
+        await in_thread(lambda: _forget_those_of(owned.before, settings.folder))
     poller = Poller(settings, metrics, log.get())
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -50,7 +51,7 @@ async def run(settings: AgentSettings, listen: tuple[str, int] | None, owned: Ow
         while True:
             await asyncio.sleep(OWNS_S)
             if await in_thread(owned.still) and owned.before:
-                _forget_those_of(owned.before, settings.folder)
+                await in_thread(lambda: _forget_those_of(owned.before, settings.folder))
 
     actors: dict[str, Actor] = {"signals": signals, "poller": poller.run, "systemd": notify.live, "folder": ownership}
     if listen is not None:
