@@ -211,12 +211,13 @@ class Supervisor:
                 store = await stack.enter_async_context(wanted.store(name, self.settings.sections))
             lock = Election(
                 store,
-                Lease(name, wanted.ttl_s),
+                Lease(name, wanted.ttl_s, wanted.lease_most_s),
                 self.leadership,
                 informed=self._is_informed,
                 highest=lambda: max((f.reconciler.memory.generation.epoch for f in self.fleets.values()), default=0),
                 drained=lambda: {name: f.reconciler.memory.drained for name, f in self.fleets.items()},
                 log=self._log,
+                lapsed=self.metrics.lease_lapses.inc,
             )
             try:
                 yield lock

@@ -14,7 +14,7 @@ from testbed.kubernetes import ADMIN, ApiServer
 
 from promring.consul.client import Access, Client
 from promring.consul.lock import LOCK_DELAY_S, ConsulLockStore
-from promring.election.store import LockStore
+from promring.election.store import LockStore, call_s
 from promring.etcd.access import Access as EtcdAccess
 from promring.etcd.client import Client as EtcdClient
 from promring.etcd.client import encoded
@@ -36,8 +36,12 @@ class Ground(Protocol):
     asked_s: float
     """So long a call takes at most when the store is down."""
 
-    def candidate(self, name: str, key: str = "leader") -> LockStore:
-        """Another process, with a client of its own."""
+    @property
+    def address(self) -> str:
+        """``host:port`` of the server."""
+
+    def candidate(self, name: str, key: str = "leader", *, at: str = "") -> LockStore:
+        """Another process, with a client of its own. ``at``: the ``host:port`` that leads to the server, if not its own."""
 
     async def delete(self, key: str) -> None:
         """The lock and what belongs to it, by hand."""
@@ -58,7 +62,11 @@ class InMemory:
     def _server(self, key: str) -> FakeLockServer:
         return self._servers.setdefault(key, FakeLockServer())
 
-    def candidate(self, name: str, key: str = "leader") -> LockStore:
+    @property
+    def address(self) -> str:
+        raise NotImplementedError
+
+    def candidate(self, name: str, key: str = "leader", *, at: str = "") -> LockStore:
         return self._server(key).candidate(self.ttl_s)
 
     async def delete(self, key: str) -> None:
@@ -81,8 +89,12 @@ class OnConsul:
     def __init__(self, process: ConsulProcess, session: aiohttp.ClientSession, stack: AsyncExitStack) -> None:
         self.process, self._session, self._stack = process, session, stack
 
-    def candidate(self, name: str, key: str = "leader") -> LockStore:
-        client = Client(Access(self.process.address))
+    @property
+    def address(self) -> str:
+        return self.process.address
+
+    def candidate(self, name: str, key: str = "leader", *, at: str = "") -> LockStore:
+        client = Client(Access(at or self.address))
         client._session = new_session(connections_max=10)
         self._stack.push_async_exit(client)
         return ConsulLockStore(client, key, name, self.ttl_s)
@@ -110,8 +122,12 @@ class OnEtcd:
     def __init__(self, process: EtcdProcess, session: aiohttp.ClientSession, stack: AsyncExitStack) -> None:
         self.process, self._session, self._stack = process, session, stack
 
-    def candidate(self, name: str, key: str = "leader") -> LockStore:
-        client = EtcdClient(EtcdAccess((self.process.url,)))
+    @property
+    def address(self) -> str:
+        return self.process.url.removeprefix("http://")
+
+    def candidate(self, name: str, key: str = "leader", *, at: str = "") -> LockStore:
+        client = EtcdClient(EtcdAccess((f"http://{at or self.address}",)), call_s(self.ttl_s))
         client._session = new_session(connections_max=10)
         self._stack.push_async_exit(client)
         return EtcdLockStore(client, key, name, self.ttl_s)
@@ -135,7 +151,11 @@ class OnFakeKubernetes:
     def __init__(self, fake: FakeKubernetes, stack: AsyncExitStack) -> None:
         self._fake, self._stack = fake, stack
 
-    def candidate(self, name: str, key: str = "leader") -> LockStore:
+    @property
+    def address(self) -> str:
+        return self._fake.url.removeprefix("http://")
+
+    def candidate(self, name: str, key: str = "leader", *, at: str = "") -> LockStore:
         return lease_store(self._stack, KubernetesAccess(self._fake.url, "default", TlsFiles()), key, name, self.ttl_s)
 
     async def delete(self, key: str) -> None:
@@ -156,8 +176,12 @@ class OnKubernetes:
     def __init__(self, api: ApiServer, etcd: EtcdProcess, session: aiohttp.ClientSession, stack: AsyncExitStack) -> None:
         self._api, self._etcd, self._session, self._stack = api, etcd, session, stack
 
-    def candidate(self, name: str, key: str = "leader") -> LockStore:
-        access = KubernetesAccess(self._api.url, "default", self._api.tls, token=ADMIN)
+    @property
+    def address(self) -> str:
+        return self._api.url.removeprefix("https://")
+
+    def candidate(self, name: str, key: str = "leader", *, at: str = "") -> LockStore:
+        access = KubernetesAccess(f"https://{at or self.address}", "default", self._api.tls, token=ADMIN)
         return lease_store(self._stack, access, key, name, self.ttl_s)
 
     async def delete(self, key: str) -> None:

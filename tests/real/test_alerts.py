@@ -21,6 +21,8 @@ import trustme
 import yaml
 from aiohttp import web
 from testbed.agent import AgentProcess
+from testbed.consul import ConsulProcess
+from testbed.proxy import FaultProxy, Latency
 
 from promring.core.fragment import ID_LABEL
 from promring.demo.controller import Controller
@@ -28,6 +30,7 @@ from promring.demo.process import free_port
 from promring.demo.scraper import ScraperProcess, SdConfig
 from promring.runtime.http_client import new_session
 from tests.promql import alerts
+from tests.real.conftest import server
 from tests.real.test_watching import Watched, rules_without_waiting
 from tests.waiting import until
 
@@ -320,8 +323,8 @@ async def test_of_controllers(y: Yard) -> None:
     await y.fires("PromringTwoLeaders", "PromringLockedOut")
     await second.stop()
     await y.fires("PromringDown")
-    lock = {"consul": {"address": "127.0.0.1:1"}, "controllers": {"lock": {"consul": {"key": "promring/leader"}}}}
-    second.configure(config | lock)
+    await leases_lapse(y, second, config)
+    second.configure(config | locked("127.0.0.1:1"))
     shutil.rmtree(second.folder / "state")
     (second.folder / "nodes.json").unlink()
     second.arguments = ["sh", "-c", 'ulimit -n 128; exec "$@"', "promring", *second.arguments]
@@ -337,6 +340,27 @@ async def test_of_controllers(y: Yard) -> None:
         writer.close()
     await second.kill()
     await y.fires("PromringAbsent")
+
+
+def locked(address: str) -> dict[str, Any]:
+    return {"consul": {"address": address}, "controllers": {"lock": {"consul": {"key": "promring/leader"}}}}
+
+
+async def leases_lapse(y: Yard, second: Controller, config: dict[str, Any]) -> None:
+    """With a lock in a Consul that answers after a second."""
+    async with AsyncExitStack() as stack:
+        consul = ConsulProcess(server("consul"), y.folder / "consul")
+        stack.push_async_callback(consul.stop)
+        await consul.start()
+        await consul.until(lambda: consul.is_ready(y.session), "Consul")
+        host, _, port = consul.address.rpartition(":")
+        proxy = await stack.enter_async_context(FaultProxy(host, int(port)))
+        proxy.fault = Latency(0.5)
+        second.configure(config | locked(proxy.address))
+        stack.push_async_callback(second.stop)
+        await second.start()
+        y.watch("promring", second.port)
+        await y.fires("PromringLeaseLapses")
 
 
 async def test_of_agents(y: Yard) -> None:

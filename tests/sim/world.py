@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from promring.consul.lock import LEASE_MOST_S
 from promring.delivery import receiver
 from promring.delivery.receiver import Envelope
-from promring.election.loop import LEASE_MOST_S
 from promring.model import Generation, Slice
 from tests.sim.consul import Consul
 from tests.sim.faketime import HERE, Clock, FakeLoop, Process

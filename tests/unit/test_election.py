@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import structlog
 
+from promring.consul.lock import ConsulLockSettings
 from promring.election.leadership import STEP, Leadership
-from promring.election.loop import AGAIN_S, LEASE_MOST_S, PATIENCE_S, RIGHTS_S, Election, Lease
+from promring.election.loop import AGAIN_S, PATIENCE_S, RIGHTS_S, Election, Lease
 from promring.model import Generation
 from promring.telemetry import log
 from tests.fakes.lock import FakeLockServer
@@ -49,19 +50,22 @@ class Ground:
         self.clock = clock
         self.server = FakeLockServer(clock)
         self.made: list[One] = []
+        self.lapses: list[str] = []
+        """Whose lease ended unrenewed, each time."""
 
-    def one(self, name: str, *, highest: int = 0, informed: bool = True) -> One:
+    def one(self, name: str, *, highest: int = 0, informed: bool = True, ttl_s: float = TTL_S) -> One:
         leadership = Leadership(alone=False, clock=self.clock)
         made = One(
             leadership,
             Election(
-                self.server.candidate(TTL_S),
-                Lease(name, TTL_S),
+                self.server.candidate(ttl_s),
+                Lease(name, ttl_s),
                 leadership,
                 informed=lambda: made.informed,
                 highest=lambda: max(highest, leadership.epoch),
                 drained=dict,
                 log=log.get(),
+                lapsed=lambda: self.lapses.append(name),
             ),
             informed,
         )
@@ -132,7 +136,7 @@ def test_another_leads_in_a_higher_epoch_within_a_ttl(how: str) -> None:
                 await first.stop()
             case "cut off":
                 ground.server.down = True
-                await ground.until(lambda: not ground.leaders(), LEASE_MOST_S + 0.1)
+                await ground.until(lambda: not ground.leaders(), Lease("", TTL_S).lease_s + 0.1)
                 await asyncio.sleep(60)
                 assert not ground.leaders(), "nobody leads without a store"
                 await first.die()
@@ -272,8 +276,9 @@ def test_a_receiver_with_a_higher_epoch_makes_the_leader_climb() -> None:
 
 
 @pytest.mark.parametrize(("ttl_s", "lease_s"), [(60.0, 4.0), (5.0, 4.0), (2.0, 1.6)])
-def test_the_lease_is_short_however_long_the_ttl(ttl_s: float, lease_s: float) -> None:
-    assert Lease("x", ttl_s).lease_s == pytest.approx(lease_s)
+def test_the_lease_is_short_however_long_the_ttl_where_a_store_may_free_the_lock_early(ttl_s: float, lease_s: float) -> None:
+    settings = ConsulLockSettings(check_ttl=ttl_s)
+    assert Lease("x", settings.ttl_s, settings.lease_most_s).lease_s == pytest.approx(lease_s)
 
 
 def test_the_loads_of_the_leader_come_to_the_others_and_to_who_leads_after_it() -> None:
@@ -332,13 +337,13 @@ def test_asking_for_rights_never_costs_the_lease() -> None:
     in_fake_time(play)
 
 
-@pytest.mark.parametrize("answers_take_s", [0.5, 0.7, 0.9])
-def test_a_store_that_answers_slowly_does_not_cost_the_lease(answers_take_s: float) -> None:
-    """A round is a read and a write, and what they took is a part of it."""
+@pytest.mark.parametrize(("ttl_s", "answers_take_s"), [(5.0, 0.5), (5.0, 0.7), (5.0, 0.9), (15.0, 2.5), (60.0, 5.0)])
+def test_a_store_that_answers_slowly_does_not_cost_the_lease(ttl_s: float, answers_take_s: float) -> None:
+    """A round is a read and a write, and what they took is a part of it. A longer TTL is for a slower store."""
 
     async def play(ground: Ground) -> None:
         ground.server.answers_take_s = answers_take_s
-        first, other = ground.one("one"), ground.one("two")
+        first, other = ground.one("one", ttl_s=ttl_s), ground.one("two", ttl_s=ttl_s)
         first.start()
         await ground.until(first.leadership.leads)
         other.start()
@@ -361,6 +366,7 @@ def test_a_lease_that_ends_before_the_answer_that_renews_it_comes_is_said() -> N
             await ground.until(first.leadership.leads)
         (said,) = [line for line in lines if line["event"] == "lease_lapsed"]
         assert 0.0 < said["for_s"] < 5.0
+        assert set(ground.lapses) == {"one"}
 
     in_fake_time(play)
 

@@ -35,6 +35,7 @@ from promring.model import ConsulError
 
 SERVICE = "promring"
 LOCK_DELAY_S = 1.0
+LEASE_MOST_S = 4.0
 AGAIN_S = 0.25
 SYNC_S = 3.0
 GONE_AFTER = "1m"
@@ -63,6 +64,11 @@ class ConsulLockSettings(LockSettings):
     @property
     def ttl_s(self) -> float:
         return self.check_ttl
+
+    @property
+    def lease_most_s(self) -> float:
+        """An agent that is stopped, or whose node fails, frees the lock long before a long TTL."""
+        return LEASE_MOST_S
 
     @contextlib.asynccontextmanager
     async def store(self, name: str, sections: Sections) -> AsyncIterator[ConsulLockStore]:

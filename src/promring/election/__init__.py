@@ -6,6 +6,7 @@ A kind of lock is one file of its protocol's package: its settings (``LockSettin
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from contextlib import AbstractAsyncContextManager
 
@@ -20,6 +21,11 @@ class LockSettings(Kind):
     @abstractmethod
     def ttl_s(self) -> float:
         """A leader that gives no sign of life for so many seconds loses the lock."""
+
+    @property
+    def lease_most_s(self) -> float:
+        """A leader leads for so many seconds at most after a sign of life, however long the TTL is."""
+        return math.inf
 
     @abstractmethod
     def store(self, name: str, sections: Sections) -> AbstractAsyncContextManager[LockStore]:

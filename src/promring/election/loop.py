@@ -4,9 +4,9 @@ A round reads the lock, which gives a sign of life. A controller that finds it f
 the lock is shown as its own and the note with its new epoch is written. So an answer that is lost is no special case: the
 next read tells.
 
-The lease is counted on our own clock from before the round. It is shorter than the TTL and than ``LEASE_MOST_S``. An epoch
-is above the token of the lock, above the one in the note, and above every one that we know. It is written while we hold the
-lock and before we lead, so nobody leads with an epoch that was another leader's.
+The lease is counted on our own clock from before the round, and is shorter than the TTL. An epoch is above the token of the
+lock, above the one in the note, and above every one that we know. It is written while we hold the lock and before we lead,
+so nobody leads with an epoch that was another leader's.
 
 Promises: the lock is released when we stop; one that is lost is noticed within a round, or when the lease ends.
 Not promised: that there is never a moment with two leaders (a Consul agent that is stopped frees the lock before our lease
@@ -17,6 +17,7 @@ Flow: ``leadership.py`` is what this loop keeps true, ``store.py`` what it asks 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,8 +30,8 @@ from promring.runtime.backoff import backoff_s
 from promring.runtime.wording import wording
 from promring.telemetry.log import Logger
 
-LEASE_MOST_S = 4.0
 MARGIN = 0.2
+ROUND_MOST_S = 2.0
 AGAIN_S = 0.25
 RAISE_AGAIN_S = 30.0
 RIGHTS_S = 60.0
@@ -45,27 +46,31 @@ SAID_MOST = 10
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """``name``: of this controller, for people. ``ttl_s``: after so long without a sign of life the store frees the lock."""
+    """``name``: of this controller, for people. ``ttl_s``: after so long without a sign of life the store frees the lock.
+    ``most_s``: where the store may free it earlier.
+    """
 
     name: str
     ttl_s: float
+    most_s: float = math.inf
 
     @property
     def lease_s(self) -> float:
         """So long we lead after a sign of life."""
-        return min(LEASE_MOST_S, self.ttl_s * (1 - MARGIN))
+        return min(self.most_s, self.ttl_s * (1 - MARGIN))
 
     @property
     def round_s(self) -> float:
         """Between two signs of life."""
-        return self.lease_s / 2.4
+        return min(ROUND_MOST_S, self.lease_s / 2.4)
 
 
 class Election:
     """Keeps ``leadership`` true; its attributes are what it was given, and what was seen of the lock.
 
     ``informed``: whether we know as much as another controller may; ``highest``: the highest epoch that we know;
-    ``drained``: who is drained as far as we know, for the first one who leads.
+    ``drained``: who is drained as far as we know, for the first one who leads; ``lapsed`` is called when our lease ended
+    although nobody took the lock from us.
     """
 
     def __init__(
@@ -78,10 +83,11 @@ class Election:
         highest: Callable[[], int],
         drained: Callable[[], Mapping[str, frozenset[str]]],
         log: Logger,
+        lapsed: Callable[[], None] = lambda: None,
     ) -> None:
         self._store, self._lease, self._leadership = store, lease, leadership
         self._informed, self._highest, self._drained_here = informed, highest, drained
-        self._log = log.bind(key=store.key)
+        self._log, self._lapsed = log.bind(key=store.key), lapsed
         self._reigns = False
         """Whether an epoch of ours stands in the note, since we took the lock."""
         self._note: Note | None = None
@@ -265,7 +271,10 @@ class Election:
     def _say_lapsed(self) -> None:
         """The lease ended before the answer came that renews it; a line a minute."""
         ended_at = self._leadership.lease_ends_at
-        if ended_at and not self._leadership.leads() and self._now() >= self._lapse_at:
+        if not ended_at or self._leadership.leads():
+            return
+        self._lapsed()
+        if self._now() >= self._lapse_at:
             self._lapse_at = self._now() + LAPSE_S
             note = "the store of the lock answers too slowly: nothing is pushed in such times"
             self._log.warning("lease_lapsed", for_s=round(self._now() - ended_at, 1), note=note)
@@ -273,5 +282,6 @@ class Election:
     def _say_over(self) -> None:
         """The lease ended without an answer of the store."""
         if self._leadership.lease_ends_at and not self._leadership.leads():
+            self._lapsed()
             self._log.warning("lease_over", note="nothing is pushed until the lock is ours again")
             self._leadership.follow("", 0)

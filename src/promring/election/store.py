@@ -20,6 +20,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+CALL_LEAST_S, CALL_MOST_S, CALL_SHARE = 1.3, 5.0, 0.24
+
+
+def call_s(ttl_s: float) -> float:
+    """Seconds that a request may take, to a store that keeps the lock for its whole TTL: a longer one is for slow stores."""
+    return min(CALL_MOST_S, max(CALL_LEAST_S, CALL_SHARE * ttl_s))
+
 
 @dataclass(frozen=True, slots=True)
 class LockState:

@@ -1,6 +1,6 @@
 """A thin client of etcd's JSON gateway (``/v3/…``), for the members of one cluster.
 
-Promises: every call ends (``DEADLINE_S`` a member, each member once); an answer is an answer of the expected shape, or an
+Promises: every call ends (``call_s`` a member, each member once); an answer is an answer of the expected shape, or an
 ``EtcdError`` that says whose fault it is. A member that does not answer, or cannot do it now, is asked last from then on,
 and the next one is asked at once.
 
@@ -22,6 +22,7 @@ from typing import TypeVar
 import msgspec
 
 from promring.config.kinds import Sections
+from promring.election.store import CALL_LEAST_S
 from promring.etcd.access import Access, EtcdSection
 from promring.model import ConfigError, EtcdError
 from promring.runtime import secretfile
@@ -29,7 +30,6 @@ from promring.runtime.http_client import HttpError, Response, request
 from promring.runtime.redact import hide
 from promring.runtime.with_session import WithSession
 
-DEADLINE_S = 1.3
 REFUSED_S = 30.0
 """A password that was refused is not tried again for so long: each try costs the server 80 ms."""
 BODY_BYTES_MAX = 4 * 1024 * 1024
@@ -60,11 +60,11 @@ class _Token(msgspec.Struct, frozen=True):
 
 
 class Client(WithSession):
-    """Use as an async context manager."""
+    """Use as an async context manager. ``call_s``: seconds that a member may take to answer."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, call_s: float = CALL_LEAST_S) -> None:
         super().__init__(connections_max=20)
-        self._access = access
+        self._access, self._call_s = access, call_s
         self._endpoints = list(access.endpoints)
         """In the order in which they are asked: those that failed are last."""
         self._tokens: dict[str, str] = {}
@@ -127,7 +127,7 @@ class Client(WithSession):
                 self.session,
                 "POST",
                 f"{endpoint}/v3/{path}",
-                timeout_s=DEADLINE_S,
+                timeout_s=self._call_s,
                 headers={"Authorization": token} if token else None,
                 json=body,
                 tls=self._access.tls if endpoint.startswith("https:") else None,
@@ -165,7 +165,7 @@ def encoded(content: str | bytes) -> str:
 
 
 @contextlib.asynccontextmanager
-async def connected(sections: Sections) -> AsyncIterator[Client]:
+async def connected(sections: Sections, call_s: float) -> AsyncIterator[Client]:
     """A client as the section ``etcd`` says. Raises ``ConfigError`` when there can be none: a TLS file."""
     access = sections.get(EtcdSection).access()
     if access.tls is not None and any(one.startswith("https:") for one in access.endpoints):
@@ -173,5 +173,5 @@ async def connected(sections: Sections) -> AsyncIterator[Client]:
             await secretfile.tls_context(access.tls)
         except secretfile.SecretError as error:
             raise ConfigError([f"etcd: {error}"]) from error
-    async with Client(access) as client:
+    async with Client(access, call_s) as client:
         yield client

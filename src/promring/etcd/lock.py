@@ -30,7 +30,7 @@ from promring.config.kinds import Sections
 from promring.config.values import Interval
 from promring.election import LockSettings
 from promring.election.leadership import boottime
-from promring.election.store import LockState
+from promring.election.store import LockState, call_s
 from promring.etcd.access import EtcdSection
 from promring.etcd.client import NOT_FOUND, PERMISSION_DENIED, Client, connected, encoded
 from promring.model import EtcdError
@@ -102,7 +102,7 @@ class EtcdLockSettings(LockSettings):
 
     @contextlib.asynccontextmanager
     async def store(self, name: str, sections: Sections) -> AsyncIterator[EtcdLockStore]:
-        async with connected(sections) as client:
+        async with connected(sections, call_s(self.ttl_s)) as client:
             yield EtcdLockStore(client, self.key, name, self.ttl_s)
 
 

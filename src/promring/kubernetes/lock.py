@@ -27,15 +27,14 @@ from promring.config.kinds import Sections
 from promring.config.values import Interval
 from promring.election import LockSettings
 from promring.election.leadership import boottime
-from promring.election.store import LockState
+from promring.election.store import LockState, call_s
 from promring.kubernetes.access import DnsName, KubernetesSection
 from promring.kubernetes.client import Client, connected
 from promring.model import KubernetesError
 
 POLL_S = 0.5
-DEADLINE_S = 1.3
-SERVER_S = "1s"
-"""The server gives up before we do. Without it a write may be carried out 34 s later."""
+SERVER_FIRST_S = 0.3
+"""The server gives up so long before we do. Without that a write may be carried out 34 s later."""
 NOTE = "promring/note"
 NOTE_BYTES_MAX = 200_000
 """All annotations of an object together have at most 262,144 bytes."""
@@ -191,8 +190,9 @@ class KubernetesLockStore:
         namespace, _, name = self.key.partition("/")
         path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases" + ("" if method == "POST" else f"/{name}")
         body = None if lease is None else msgspec.to_builtins(lease)
-        params = {"timeout": SERVER_S}
-        _, found = await self._client.call(method, path, _Lease, deadline_s=DEADLINE_S, params=params, body=body, fine=fine)
+        most_s = call_s(self._ttl_s)
+        params = {"timeout": f"{most_s - SERVER_FIRST_S:.1f}s"}
+        _, found = await self._client.call(method, path, _Lease, deadline_s=most_s, params=params, body=body, fine=fine)
         return found
 
 

@@ -47,6 +47,9 @@ class Metrics:
         self.takeovers = self._counter(
             "takeovers", "Times that this controller went above the epoch of another one that ran without a lock."
         )
+        self.lease_lapses = self._counter(
+            "lease_lapses", "Times that this controller's lease ended before the store of the lock had renewed it."
+        )
         self.http_refused = self._counter(
             "http_refused", "Connections and requests that were refused or cut off, by reason.", "reason"
         )

@@ -13,10 +13,11 @@ from promring.web.alerts.readings import Numbers, Readings, Series
 
 Condition = Callable[[Readings], Numbers]
 SLOW_SHARE, SLOW_S = 0.99, 30.0
-FLAPS = 20
+FLAPS, LAPSES = 20, 1.5
 ENDING_SHARE, ENDING_S = 0.15, {"certificate": 604800.0, "authority": 2592000.0}
 RISES_S: Mapping[str, float] = {
     "promring_takeovers_total": 3600.0,
+    "promring_lease_lapses_total": 600.0,
     "promring_state_failures_total": 900.0,
     "promring_delivery_lag_seconds_bucket": 900.0,
     "promring_unforeseen_total": 3600.0,
@@ -48,12 +49,12 @@ def old(name: str, most_s: float) -> Condition:
     return asked
 
 
-def rose(name: str, *, label: str = "", among: Collection[str] = ()) -> Condition:
-    """Within the span of ``RISES_S``; ``among``: values of ``label``."""
+def rose(name: str, *, over: float = 0.0, label: str = "", among: Collection[str] = ()) -> Condition:
+    """By more than ``over`` within the span of ``RISES_S``; ``among``: values of ``label``."""
 
     def asked(readings: Readings) -> Numbers:
         rises = readings.rise(name).items()
-        return {s: value for s, value in rises if value > 0 and (not label or dict(s)[label] in among)}
+        return {s: value for s, value in rises if value > over and (not label or dict(s)[label] in among)}
 
     return asked
 
@@ -145,6 +146,7 @@ def _without(series: Series, label: str) -> Series:
 CONDITIONS: Mapping[str, Condition] = {
     "PromringNotReady": is_(0, "promring_ready"),
     "PromringLockedOut": _locked_out,
+    "PromringLeaseLapses": rose("promring_lease_lapses_total", over=LAPSES),
     "PromringReloadFailed": is_(0, "promring_config_last_reload_successful"),
     "PromringStateNotSaved": rose("promring_state_failures_total"),
     "PromringSlow": _slow,
