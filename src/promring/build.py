@@ -126,7 +126,7 @@ def store_of(fleet: str, context: Context, *, replaces: Mapping[str, set[str]] |
 
 @dataclass(frozen=True, slots=True)
 class Previous:
-    """What a fleet goes on with. ``memory`` as ``succession.inherited`` gives it; ``replaces`` as of ``state.Store``;
+    """What a fleet goes on with. ``memory`` as ``succession.inherited`` gives it; ``replaces`` as of ``store.Store``;
     ``services``: by service the running one that it goes on with; ``as_saved``: the memory is on disk just so;
     ``store``: of the fleet of the same name that was before.
     """

@@ -2,7 +2,7 @@
 
 Promises: nothing that runs is touched, nothing is written, and nothing is delivered. A Python target function is imported in
 a process of its own, and not called; Ansible reads a playbook. Of a text that came over the network neither is done: the
-token is no right to run something here. What cannot be had is a problem with its key path, as ``config.py`` has them.
+token is no right to run something here. What cannot be had is a problem with its key path, as ``config.load`` has them.
 Not promised: that it is still so a moment later. A start does not try: what comes up without a disk or a key goes on
 trying by itself, as a running one does.
 """

@@ -1,4 +1,4 @@
-"""What the environment says about Consul, read as Consul's own commands read it (``api.DefaultConfig`` in its source).
+"""What the environment says about Consul, read as Consul's own commands read it (its ``DefaultConfig``).
 
 Promises: every variable that those commands know is used, or refused by name; a value that they would only warn about is an
 error here, because what they go on with then is plain HTTP, or no verification. With ``CONSUL_HTTP_SSL`` nothing goes out

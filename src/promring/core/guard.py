@@ -1,6 +1,6 @@
 """May we act on these facts? A verdict with a reason; a hold keeps the last plan.
 
-About the scrapers of a fleet (``judge_members``), in order (``failures.md`` rules 2 and 3):
+About the scrapers of a fleet (``judge_members``), in order:
 
 1. no scraper was ever known: hold (there is nobody to place targets on);
 2. the newest answer about scrapers is "none": hold, an empty membership never reshards;

@@ -80,7 +80,7 @@ def outranked_in(header: str) -> dict[str, Generation]:
 
 
 def mark(file: str, sha256: str) -> str:
-    """Of a slice with that digest in a file of that name (``template.file_name`` of its service)."""
+    """Of a slice with that digest in a file of that name (``runtime.paths.file_name`` of its service)."""
     return base64.urlsafe_b64encode(hashlib.sha256(f"{file}\n{sha256}".encode()).digest()[:6]).decode()
 
 

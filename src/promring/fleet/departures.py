@@ -15,7 +15,7 @@ empties anybody: then as at a leader.
 
 Promises: no doubt and no panic because of them. Does not promise that one ends that goes on scraping: it stays visible, and
 what it scrapes counts as doubled.
-Flow: ``succession`` says who departs; ``reconcile`` asks this object around each cycle; ``service`` has them probed.
+Flow: ``succession`` says who departs; ``reconcile`` asks this object around each cycle; ``fleet.py`` has them probed.
 """
 
 from __future__ import annotations

@@ -135,7 +135,7 @@ class Service:
 
 
 class Fleet:
-    """A running fleet. ``make_reconciler`` and ``make_audit`` get the facts that this object makes."""
+    """A running fleet. ``reconciler`` and ``audit`` work on the same ``facts``; ``build`` made them all."""
 
     def __init__(
         self,

@@ -54,7 +54,7 @@ from promring.telemetry.metrics import Metrics
 class Reconciler:
     """Keeps the slices of one fleet true. ``memory`` is what a run before this one left.
 
-    Its attributes are the parts of the loop, a little more than fifteen: each has its own memory, and none knows the loop.
+    Its attributes are the parts of the loop, about twenty: each has its own memory, and none knows the loop.
     """
 
     def __init__(

@@ -68,7 +68,7 @@ def origins(
 
 
 def heirs(found: Mapping[str, Sequence[str]]) -> dict[str, dict[str, set[str]]]:
-    """For each fleet that goes on with those in ``found``, what its ``state.Store`` replaces."""
+    """For each fleet that goes on with those in ``found``, what its ``store.Store`` replaces."""
     gone = {name: {fleet for fleet, names in found.items() if name in names} for some in found.values() for name in some}
     return {fleet: {name: gone[name] for name in names if name not in found} for fleet, names in found.items()}
 

@@ -1,6 +1,6 @@
 """Health checks on a connection that is kept: one GET costs a tenth of what a new connection through aiohttp costs.
 
-Promises: the status of one whole answer within the time-out, or an ``HttpError`` as of ``httpclient.request``; an answer is
+Promises: the status of one whole answer within the time-out, or an ``HttpError`` as of ``http_client.request``; an answer is
 held in at most ``ANSWER_BYTES_MAX``, whatever comes; nothing is read as two answers. Between two checks a scraper has one
 connection at most, ``idle_most`` are kept in the whole process. One that the scraper closed is replaced at once and is no
 failure; one that does not answer in half of the time is given a new one beside it, so that a path that forgot the

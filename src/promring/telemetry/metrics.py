@@ -1,4 +1,4 @@
-"""The metrics of ``design.md`` section 8 that happen (counters, durations). Gauges are read from the live objects when
+"""The metrics of what happens (counters, durations). Gauges are read from the live objects when
 ``/metrics`` is asked for, in ``web/metrics.py``, so that none of them outlives what it describes.
 """
 
