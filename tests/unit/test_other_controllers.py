@@ -70,7 +70,7 @@ class Serves:
 
     def come(self, *scrapers: str) -> None:
         for name in scrapers:
-            self.asks.note("x", name)
+            self.asks.note_agent("x", name, has=True)
             self.served.asked(name, lambda _: True)
             self.served.came(name)
 

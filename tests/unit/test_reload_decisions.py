@@ -491,6 +491,7 @@ def test_one_that_asks_by_the_name_of_the_service_before_ends_when_it_has_fetche
     asks = Asks(clock=lambda: clock[0])
     one, clock = departing(pulls=True, asks=asks)
     asks.note("before", "a:1")
+    clock[0] += 5
     asks.note("before", "a:1")
     assert one.end(has(0), {"a:1"}, {}) == ()
     clock[0] += 5
@@ -502,6 +503,7 @@ def test_one_that_fetches_ends_when_it_has_fetched_the_empty_slice() -> None:
     asks = Asks(clock=lambda: clock[0])
     one, clock = departing(pulls=True, asks=asks)
     asks.note("pool", "a:1")
+    clock[0] += 5
     asks.note("pool", "a:1")
     assert one.end(has(0), {"a:1"}, {}) == ()
     clock[0] += 5
@@ -559,18 +561,22 @@ class Sink:
 
 async def test_an_old_way_gets_each_slice_by_the_names_before_until_every_scraper_has_asked() -> None:
     old = of(settings(service("old")))
-    sink, asks = Sink(), Asks()
+    now = [0.0]
+    sink, asks = Sink(), Asks(clock=lambda: now[0])
     way = OldWay(old.delivery[0], old)
     retirement = Retirement([Retiring(way, sink)], service="new", asked_for=True, asks=asks, log=log.get())
     slices = [Slice("new", Scraper(h, h, 9090), Generation(1, 1), b"[]\n", 0) for h in ("10.0.0.1", "10.0.0.2")]
     await retirement.deliver(slices, always, pushes=True)
     assert [given[:2] for given in sink.given] == [("old", "10.0.0.1:9090"), ("old", "10.0.0.2:9090")]
-    asks.note("new", "10.0.0.1")
-    assert retirement.waiting_for(slices) == ["10.0.0.1", "10.0.0.2"], "a look by chance is no use"
+    for _ in range(2):
+        asks.note("new", "10.0.0.1")
+    assert retirement.waiting_for(slices) == ["10.0.0.1", "10.0.0.2"], "a look by chance, and once more at once, is no use"
+    now[0] += 5
     asks.note("new", "10.0.0.1")
     (described,) = retirement.going_on(slices)
     assert (described.waiting_for, described.places[0]) == (["10.0.0.2"], "/srv/out/10.0.0.1_9090.json")
     for _ in range(2):
+        now[0] += 5
         asks.note("new", "10.0.0.2")
     sink.given.clear()
     await retirement.deliver(slices, always, pushes=True)

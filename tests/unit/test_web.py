@@ -609,7 +609,7 @@ async def test_what_a_scraper_has_taken_is_known_when_its_fleet_has_another_name
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A look at the scrapers soon after a reload says of what one took a moment ago that it does not have it."""
-    monkeypatch.setattr("promring.fleet.visitors.VISIT_APART_S", 0.0)
+    monkeypatch.setattr("promring.fleet.visitors.ONE_LOOK_S", 0.0)
     async with running(tmp_path, shared=True) as r:
         for _ in range(2):  # who comes again is believed
             assert (await r.get(f"/sd/web/{r.nodes[0]}"))[0] == 200

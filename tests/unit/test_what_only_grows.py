@@ -34,6 +34,7 @@ def test_names_that_ask_no_more_leave_room_for_those_that_do(monkeypatch: pytest
     for rollout in range(10):  # of 20 pods with new names each time, a day apart
         for n in [*range(20)] * 2:
             asks.note("x", f"pod-{rollout}-{n}:9090")
+            now[0] += 1.0
         now[0] += 86400.0
     assert asks.uses("x", "pod-9-0:9090")
     assert not asks.uses("x", "pod-0-0:9090")

@@ -1,6 +1,7 @@
 """Who asks for slices over HTTP: each scraper, under which name of the service, how often, and when last.
 
-A person who looks at a URL once is no scraper: who ``uses`` it has asked ``OFTEN`` times.
+A person who looks at a URL once is no scraper: who ``uses`` it has asked ``OFTEN`` times. What comes within ``ONE_LOOK_S``
+is one question, such as a client that tries again at once.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+
+from promring.delivery.askers import ONE_LOOK_S
 
 OFTEN = 2
 LOOKED_APART_S = 60.0
@@ -33,15 +36,21 @@ class Asks:
     _asked: dict[tuple[str, str], _Asked] = field(default_factory=dict)
     _look_again_at: float = float("-inf")
 
-    def note(self, service: str, scraper: str, *, has: bool = True) -> None:
-        """``scraper`` has asked for its slice of ``service``, by the name that it used. An agent asks for all slices: it
-        uses one that it ``has``.
-        """
+    def note(self, service: str, scraper: str) -> None:
+        """``scraper`` has asked for its slice of ``service``, by the name that it used."""
         one = self._asked.get((service, scraper))
-        if not has:
-            if one is not None:
-                one.at = self.clock()
-            return
+        if one is None or self.clock() - one.at > ONE_LOOK_S:
+            self._count(service, scraper, one)
+
+    def note_agent(self, service: str, scraper: str, *, has: bool) -> None:
+        """Its agent has asked, which asks for all slices at once. It uses one that it ``has``."""
+        one = self._asked.get((service, scraper))
+        if has:
+            self._count(service, scraper, one)
+        elif one is not None:
+            one.at = self.clock()
+
+    def _count(self, service: str, scraper: str, one: _Asked | None) -> None:
         if one is None:
             if len(self._asked) >= KEPT_MOST and not self._forget_old():
                 return  # anybody may ask for any name

@@ -12,10 +12,11 @@ import time
 from collections.abc import Collection
 from typing import NamedTuple
 
+from promring.delivery.askers import ONE_LOOK_S
+
 PATIENCE_S, PATIENCE_VISITS = 180.0, 3.0
 SAYS_MOST_S = 3 * 3600.0
 """What anybody says of itself is believed so far."""
-VISIT_APART_S = 0.5
 
 
 class Visits(NamedTuple):
@@ -31,7 +32,7 @@ class Visits(NamedTuple):
         if self.every_s > 0 and not self.go_on(now):
             return Visits(now, 0.0, says_s)
         gap = now - self.at
-        return Visits(now, self.every_s if gap < VISIT_APART_S else gap, says_s)
+        return Visits(now, self.every_s if gap < ONE_LOOK_S else gap, says_s)
 
     def go_on(self, now: float) -> bool:
         """Whether the scraper still comes: it came twice, and not too long ago."""

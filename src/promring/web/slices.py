@@ -193,7 +193,7 @@ class SlicesEndpoint:
                 says_s=says_s,
                 beside=one.delivery in before,
             )
-            service.fleet.asks.note(one.name, one.scraper, has=has)
+            service.fleet.asks.note_agent(one.name, one.scraper, has=has)
 
     def _heed(self, has: Mapping[str, Generation], asked: str, view: View, named: Named) -> None:
         """An agent names the generations because of which it refused slices. Above our epoch, our state was lost while the
