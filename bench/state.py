@@ -18,14 +18,14 @@ from pathlib import Path
 import numpy as np
 
 from bench.report import console, table
-from promring.core.claims import NEVER, Claims
+from promring.core.claims import Claims
 from promring.core.joined import FleetPool, FleetShares, Part
 from promring.core.placement import Policy, place
 from promring.core.pool import pool_of
 from promring.core.ring import Ring
 from promring.fleet.state import Memory, ServiceMemory
 from promring.fleet.store import Store
-from promring.model import Generation, Placement, Scraper, Slice, TargetGroup, TargetPool
+from promring.model import NEVER_ENDS, Generation, Placement, Scraper, Slice, TargetGroup, TargetPool
 from promring.telemetry import log
 
 SIZES = ((100_000, 1), (100_000, 50), (1_000_000, 1), (1_000_000, 50))
@@ -60,7 +60,7 @@ def _memory(pools: dict[str, TargetPool], n: int, before: Memory | None, placed:
             slices[scraper.id] = same or Slice(name, scraper, Generation(1, n), body, len(now.of(index, name)))
         services[name] = ServiceMemory({"s": pools[name]}, slices, {"s": time.time()})
     rows = np.arange(len(pool))
-    ever = np.full(len(rows), NEVER)
+    ever = np.full(len(rows), NEVER_ENDS)
     claims = Claims(tuple(s.id for s in placed.scrapers), pool.ids[rows], placed.owners[:, 0].copy(), -ever, ever)
     return Memory(placed.scrapers, services, Generation(1, n), claims, members_at=time.time(), catalogue=placed.scrapers)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from promring.core.claims import NEVER, Claims
+from promring.core.claims import Claims
 from promring.core.plan import body_of
 from promring.core.pool import pool_of
 from promring.core.standing import History
 from promring.fleet import journal
 from promring.fleet.records import Written, whole
 from promring.fleet.state import Memory, ServiceMemory
-from promring.model import Generation, Scraper, Slice, TargetGroup
+from promring.model import LONG_AGO, NEVER_ENDS, Generation, Scraper, Slice, TargetGroup
 
 CONFIGURATION = b"""fleets:
   - name: main
@@ -115,7 +115,7 @@ def _record() -> bytes:
     pool = pool_of([TargetGroup.of(["t:1", "t:2"], {"x": "1"})])
     body = body_of(pool, np.arange(2))
     service = ServiceMemory({"list": pool}, {"a:1": Slice("s", scraper, Generation(1, 1), body, 2)}, {"list": 1.0})
-    claims = Claims(("a:1",), pool.ids, np.zeros(2, dtype=np.int32), np.full(2, -NEVER), np.full(2, NEVER))
+    claims = Claims(("a:1",), pool.ids, np.zeros(2, dtype=np.int32), np.full(2, LONG_AGO), np.full(2, NEVER_ENDS))
     memory = Memory((scraper,), {"s": service}, Generation(1, 1), claims, frozenset(), History(), 1.0)
     return b"".join(whole(Written(memory), "fleet", 0.0, 1.0))
 

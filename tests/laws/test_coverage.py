@@ -8,10 +8,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promring.core.coverage import NEVER, Seen, coverage, together
+from promring.core.coverage import Seen, coverage, together
 from promring.core.joined import salted
 from promring.core.pool import pool_of
-from promring.model import Placement, Scraper, TargetGroup, TargetPool
+from promring.model import LONG_AGO, Placement, Scraper, TargetGroup, TargetPool
 
 SCRAPERS = tuple(Scraper(name, name, 0) for name in "abcd")
 EVERY = pool_of([TargetGroup.of([f"t{n}:1" for n in range(12)])]).ids.tolist()
@@ -192,4 +192,4 @@ def test_one_service_with_the_ids_of_the_fleet_is_what_it_was_seen_doing() -> No
     asked = replace(one, ids=np.array([5], dtype=np.uint64), scraped_at=np.array([AT]), up=np.array([True]))
     assert together({"a": asked}, {"a": 7, "b": 0}).ids.tolist() == [5 ^ 7]
     assert together({"a": asked, "b": replace(asked, ids=asked.ids + 1)}, {"a": 0, "b": 0}).ids.tolist() == [5, 6]
-    assert float(one.of(np.array([5], dtype=np.uint64))[0][0]) == NEVER
+    assert float(one.of(np.array([5], dtype=np.uint64))[0][0]) == LONG_AGO

@@ -16,7 +16,7 @@ import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from promring.core.claims import NEVER, Claims
+from promring.core.claims import Claims
 from promring.core.plan import body_of
 from promring.core.pool import pool_of
 from promring.core.second_opinion import SecondOpinions, Sick
@@ -25,7 +25,7 @@ from promring.core.trials import Trial
 from promring.fleet.state import Memory, ServiceMemory
 from promring.fleet.store import Store
 from promring.fleet.stretches import Column, Rope, between, encoded, left_of, literal, of_lines, same_bytes
-from promring.model import Failing, Generation, Scraper, Slice, TargetGroup, TargetPool
+from promring.model import LONG_AGO, NEVER_ENDS, Failing, Generation, Scraper, Slice, TargetGroup, TargetPool
 from promring.telemetry import log
 
 NAMES = [f"10.0.0.{i}:9090" for i in range(6)]
@@ -67,10 +67,10 @@ def a_memory(old: Memory, generation: Generation, rng: random.Random) -> Memory:
     services[name] = a_service(name, old.of(name), generation, rng)
     names = tuple(rng.sample(NAMES, rng.randrange(1, 6)))
     pairs = rng.sample([(i, j) for i in range(30) for j in range(len(names))], rng.randrange(30))
-    until = np.array([rng.choice([NEVER, NEVER, rng.uniform(1e9, 2e9)]) for _ in pairs], dtype=np.float64)
+    until = np.array([rng.choice([NEVER_ENDS, NEVER_ENDS, rng.uniform(1e9, 2e9)]) for _ in pairs], dtype=np.float64)
     ids = np.array([i * 7919 for i, _ in pairs], dtype=np.uint64)
     numbers = np.array([j for _, j in pairs], dtype=np.int32)
-    claims = Claims(names, ids, numbers, np.full(len(pairs), -NEVER), until)
+    claims = Claims(names, ids, numbers, np.full(len(pairs), LONG_AGO), until)
     some = sorted(rng.sample(NAMES, 3))
     standings = {n: a_standing(SCRAPERS[n], rng) for n in some}
     panic, silent = (rng.choice([None, rng.uniform(0, 9)]) for _ in range(2))
@@ -91,7 +91,7 @@ def a_memory(old: Memory, generation: Generation, rng: random.Random) -> Memory:
 
 
 def a_standing(scraper: Scraper, rng: random.Random) -> Standing:
-    joined, left, answered = (rng.choice([-NEVER, rng.uniform(0, 9)]) for _ in range(3))
+    joined, left, answered = (rng.choice([LONG_AGO, rng.uniform(0, 9)]) for _ in range(3))
     return Standing(scraper, rng.choice([*State]), rng.uniform(0, 9), joined, left, rng.randrange(3), answered)
 
 

@@ -8,11 +8,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promring.core.coverage import NEVER, NO_IDS, Seen
+from promring.core.coverage import NO_IDS, Seen
 from promring.core.fragment import decode
 from promring.core.pool import build_pool
 from promring.core.takers import PROOF, Takers
-from promring.model import Keys, TargetGroup, TargetPool
+from promring.model import LONG_AGO, Keys, TargetGroup, TargetPool
 
 SCRAPERS = ("a:1", "b:1", "c:1")
 LISTED = [("t1:1", "x"), ("t1:1", "y"), *((f"t{n}:1", "x") for n in range(2, 9))]
@@ -45,7 +45,7 @@ looks = st.lists(st.tuples(st.sampled_from(POOLS), scraping | anything | made_eq
 def seen(doing: Mapping[int, str], denied: Keys, untold: Keys) -> Seen:
     """``denied``, ``untold``: of the last time."""
     ids = sorted(one for one, what in doing.items() if what != "drops")
-    at = np.array([100.0 if doing[one] == "scrapes" else NEVER for one in ids])
+    at = np.array([100.0 if doing[one] == "scrapes" else LONG_AGO for one in ids])
     drops = keys(one for one, what in doing.items() if what == "drops")
     return Seen(100.0, keys(ids), at, at > 0, dropped=drops, denied=denied, untold=untold)
 

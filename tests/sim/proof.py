@@ -15,10 +15,10 @@ from promring.core.coverage import STALE_INTERVALS, STALE_LEAST_S, Coverage
 from promring.core.fragment import decode, fragments
 from promring.core.second_opinion import Sick
 from promring.fleet.fleet import Fleet, Service
-from promring.model import Slice, TargetPool
+from promring.model import LONG_AGO, Slice, TargetPool
 from tests.sim.jobs import job_of, targets_of
 from tests.sim.scraper import Scraper
-from tests.sim.traits import NEVER, Looked
+from tests.sim.traits import Looked
 from tests.sim.wanted import AUDIT_S
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Moves:
         if truth != self.listed.keys():
             self.listed = {t: self.listed.get(t, now) for t in sorted(truth)}
         for target, left in list(self._left.items()):
-            if target not in truth or self.good.get(target, NEVER) > left.at:
+            if target not in truth or self.good.get(target, LONG_AGO) > left.at:
                 del self._left[target]
             elif now - self.good.get(target, now) > self._world.traits.missed_s:
                 del self._left[target]
@@ -168,7 +168,7 @@ class Moves:
         ):
             return True  # they had failed it before, and that the old owner did not was not seen yet
         good, heirs = self.good_by[target], {*off.heirs, *off.first}
-        return any(heir.fell_ill(target, late) and good.get(heir.id, NEVER) >= at for heir, at in heirs)
+        return any(heir.fell_ill(target, late) and good.get(heir.id, LONG_AGO) >= at for heir, at in heirs)
 
     def _fails_unseen(self, heir: Scraper, target: str, since: float) -> bool:
         """Known to be weak: an owner that fails the target, and that nobody can see failing, gets it back by time when a
@@ -205,7 +205,7 @@ class Claims:
             if controller.process.frozen:
                 self._frozen_at[controller.name] = now
             elif fleet := controller.fleet():
-                judged = now - self._frozen_at.get(controller.name, NEVER) > WOKEN_S
+                judged = now - self._frozen_at.get(controller.name, LONG_AGO) > WOKEN_S
                 self._of(controller, fleet, now, judged=judged)
 
     def _of(self, controller: Controller, fleet: Fleet, now: float, *, judged: bool) -> None:
@@ -233,7 +233,7 @@ class Claims:
         stale_s = max(STALE_LEAST_S, STALE_INTERVALS * world.traits.interval_s) + TIMEOUT_S + TICK_S
         stale_s += 2 * world.pace.late_s  # to ask takes so long, and to compare
         for target in (names[row] for row in found.covered.nonzero()[0].tolist()):
-            if max(world.moves.asked[target].values(), default=NEVER) < now - stale_s:
+            if max(world.moves.asked[target].values(), default=LONG_AGO) < now - stale_s:
                 world.wrong(f"I18: {who} says that {target} is scraped")
         for target in (names[row] for row in found.dropped.tolist()):
             if not world.traits.drops(target):
@@ -251,7 +251,9 @@ class Claims:
         since = now - 2.0 * traits.interval_s - traits.stage_s - AUDIT_S - TIMEOUT_S - self._world.pace.late_s
         if scraper.was_ill(target, since) or scraper.in_file.get(target, now) > since:
             return False
-        return traits.drops(target) or self._world.moves.asked[target].get(scraper.id, NEVER) > now - 2.0 * traits.interval_s
+        return (
+            traits.drops(target) or self._world.moves.asked[target].get(scraper.id, LONG_AGO) > now - 2.0 * traits.interval_s
+        )
 
     def _named(self, pool: TargetPool) -> list[str]:
         known = self._names.get(id(pool))

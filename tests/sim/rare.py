@@ -13,13 +13,13 @@ from typing import Any
 from promring.core.idle import GIVEN_S, LASTS_S, LEAST
 from promring.core.unresponsive import HANGS_S
 from promring.fleet.visitors import PATIENCE_S
+from promring.model import LONG_AGO
 from tests.sim.fleet import Fleet
 from tests.sim.job_exams import nothing_missed, somebody_leads
 from tests.sim.lockstores import CONSUL
 from tests.sim.proof import TIMEOUT_S
 from tests.sim.rights import ANYBODY, OF_THE_CATALOGUE, OF_THE_LOCK, SESSION, TOKEN, lost
 from tests.sim.scraper_exams import AGREES_S, members, some_leave_too_often_while_one_is_away
-from tests.sim.traits import NEVER
 from tests.sim.wanted import AUDIT_S, OVERLAP_S
 
 FAULT_SHARE, EXAM_SHARE = 0.15, 0.1
@@ -119,7 +119,9 @@ async def one_lacks_a_job(fleet: Fleet) -> None:
         await controller.kill()
         controller.start()
     await fleet.let_pass(forgotten * PATIENCE_S + GIVEN_S + LASTS_S + 5 * AUDIT_S + 3 * stage_s)
-    asked = {t for one in fleet.world.scrapers.values() if one.answers for t, x in one.loaded.items() if x.asked_at > NEVER}
+    asked = {
+        t for one in fleet.world.scrapers.values() if one.answers for t, x in one.loaded.items() if x.asked_at > LONG_AGO
+    }
     if lost := sorted(t for t in job.targets - asked if not fleet.world.traits.drops(t)):
         fleet.broken(f"{scraper.id} has no job {job.name}, and nobody scrapes {len(lost)} targets ({lost[0]})")
     others = [one for one in fleet.world.scrapers.values() if one is not scraper and one.of(job.name)]

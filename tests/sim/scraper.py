@@ -21,11 +21,11 @@ from zlib import crc32
 import msgspec
 
 from promring.core.fragment import ID_LABEL
-from promring.model import Generation
+from promring.model import LONG_AGO, Generation
 from promring.runtime.http_client import Response
 from tests.sim.faketime import START_S, WALL_S, Process
 from tests.sim.jobs import ids_of, job_of
-from tests.sim.traits import APPLIED_S, GO_ON_S, LIMIT, NEVER, PORT, Loaded, Looked, Span, Traits, reach_of
+from tests.sim.traits import APPLIED_S, GO_ON_S, LIMIT, PORT, Loaded, Looked, Span, Traits, reach_of
 
 
 @dataclass(eq=False)
@@ -103,7 +103,7 @@ class Scraper:
 
     def has_list(self, job: str) -> bool:
         """Whether it has a list of this job: one that it fetches does not outlive a restart."""
-        return not self.traits.poll_s or self.fetched_at.get(job, NEVER) >= self.started_at
+        return not self.traits.poll_s or self.fetched_at.get(job, LONG_AGO) >= self.started_at
 
     def of(self, job: str) -> dict[str, float]:
         """Of ``in_file`` what is of this job."""
@@ -116,7 +116,7 @@ class Scraper:
     @property
     def scraped(self) -> set[str]:
         """What it has asked since it was given it."""
-        return {t for t, one in self.loaded.items() if one.asked_at > NEVER}
+        return {t for t, one in self.loaded.items() if one.asked_at > LONG_AGO}
 
     def reaches(self, target: str) -> bool:
         return reach_of(target) >= self.fails and target not in self.cut
@@ -276,7 +276,7 @@ class Scraper:
     def _said(self, target: str, one: Loaded) -> dict[str, Any]:
         server, discovered = self.traits.server, self._discovered(target, one.id)
         never = "1970-01-01T00:00:00Z" if server == "vmagent" else "0001-01-01T00:00:00Z"
-        asked = one.shown_at > NEVER
+        asked = one.shown_at > LONG_AGO
         down = "down" if asked or server == "vmagent" else "unknown"
         return {
             "discoveredLabels": discovered,

@@ -8,10 +8,11 @@ from functools import lru_cache
 from random import Random
 from zlib import crc32
 
+from promring.model import LONG_AGO
+
 PORT = 9090
 APPLIED_S = 5.0
 """A list is applied at the latest so long after the scraper has it."""
-NEVER = float("-inf")
 GO_ON_S = 600.0
 """So long vmagent shows what it dropped."""
 MIXED_SHARE = 0.5
@@ -68,8 +69,8 @@ class Loaded:
 
     id: str
     offset_s: float
-    asked_at: float = NEVER
-    shown_at: float = NEVER
+    asked_at: float = LONG_AGO
+    shown_at: float = LONG_AGO
     up: bool = False
     error: str = ""
     said: tuple[object, bytes] = (None, b"")

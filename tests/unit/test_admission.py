@@ -11,9 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from promring.core.admission import TOLD_S, Admitted, Aside, Led, admit, unanswered
-from promring.core.missing import INFINITY
-from promring.core.standing import DELAY_MOST_S, NEVER, History, Rules, Standing, State
-from promring.model import Members, Reply, Scraper
+from promring.core.standing import DELAY_MOST_S, History, Rules, Standing, State
+from promring.model import LONG_AGO, NEVER_ENDS, Members, Reply, Scraper
 
 
 def scrapers(names: Iterable[str]) -> Members:
@@ -232,7 +231,7 @@ def test_who_follows_waits_with_whom_the_leader_lets_wait_and_not_with_whom_that
         "ade",
         "ade",
     ]
-    assert case.last.again_at == INFINITY
+    assert case.last.again_at == NEVER_ENDS
     assert case.says("abcde", 9001, waiting="c") == "abde", "told that it is in"
     alone = flapped("a", ("b", 1), ("c", 1), ("d", 0))
     assert [alone.says("abcd", 60, waiting="bc"), alone.says("abcd", 61)] == ["ad", "abcd"], "nobody leads any more"
@@ -630,7 +629,7 @@ def test_never_more_than_the_threshold_leave_at_once_unless_they_are_dead(
         recent = {name for when, name in left if at - when < rules.panic_hold_s and name} | gone
         if gone and (reply is Reply.ANSWERS or not gone <= suspects):
             present = {s.id for s in history.members}
-            back = {n for n, one in history.standings.items() if one.state is State.JOINING and one.left_at > NEVER}
+            back = {n for n, one in history.standings.items() if one.state is State.JOINING and one.left_at > LONG_AGO}
             assert len(recent - present - {s.id for s in scrapers(answer)}) <= rules.panic_threshold * len(
                 {s.id for s in before} | recent | present | back
             )

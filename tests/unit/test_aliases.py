@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from promring.audit.births import AGAIN_S, Births, believed
 from promring.config.scraper_api import PLAIN
 from promring.core.aliases import Aliases, Shows, Word, denied, judged, undecided, word
-from promring.core.coverage import NEVER, Seen
+from promring.core.coverage import Seen
 from promring.core.eligible import entitled
 from promring.core.second_opinion import SecondOpinions
 from promring.fleet.unreachable import Unreachable
-from promring.model import Failing, Keys, Scraper
+from promring.model import LONG_AGO, Failing, Keys, Scraper
 from promring.runtime.http_client import new_session
 from promring.telemetry import log
 
@@ -87,7 +87,7 @@ def test_a_server_always_has_a_name_that_may_get_targets(
 def seen(scraped: Sequence[int], listed: Sequence[int] = (), dropped: Sequence[int] = ()) -> Seen:
     """Who scrapes these, lists those besides, and drops others."""
     ids = keys(*scraped, *listed)
-    at = np.where(np.isin(ids, keys(*scraped)), 100.0, NEVER)
+    at = np.where(np.isin(ids, keys(*scraped)), 100.0, LONG_AGO)
     return Seen(100.0, ids, at, at > 0, dropped=keys(*dropped))
 
 

@@ -10,7 +10,6 @@ import pytest
 from promring.core.claims import (
     APPLIED_S,
     DEPARTED_KEPT_S,
-    NEVER,
     NO_CLAIMS,
     TAKEN_MOST,
     Claims,
@@ -25,7 +24,7 @@ from promring.core.claims import (
 from promring.core.coverage import Seen
 from promring.core.joined import FleetPool, Part
 from promring.core.pool import pool_of
-from promring.model import TargetGroup, TargetPool
+from promring.model import LONG_AGO, NEVER_ENDS, TargetGroup, TargetPool
 
 NOTHING = Seen(20.0, np.empty(0, dtype=np.uint64), np.empty(0), np.empty(0, dtype=bool))
 UNSEEN = replace(NOTHING, dropped=np.array([7], dtype=np.uint64))
@@ -43,7 +42,7 @@ def receipts(*some: tuple[float, float]) -> Taken:
     return history
 
 
-def claims(pool: TargetPool, rows: list[int], scrapers: str, until: float = NEVER, *, made_in: bool = False) -> Claims:
+def claims(pool: TargetPool, rows: list[int], scrapers: str, until: float = NEVER_ENDS, *, made_in: bool = False) -> Claims:
     """A claim for each letter of ``scrapers`` and its row; they are called ``a``, ``b``, ``c``."""
     numbers = np.array(["abc".index(letter) for letter in scrapers], dtype=np.int32)
     made = (pool, np.array(rows, dtype=np.int32)) if made_in else None
@@ -126,7 +125,7 @@ def test_a_hold_that_was_not_seen_ends_for_the_services_of_which_something_was(
 ) -> None:
     held = claims(TWO, [4, 0, 5, 3, 2, 1], "aaaaaa", 50.0)
     owned = np.isin(held.rows(TWO), [2, 5])
-    held = replace(held, until=np.where(owned, NEVER, held.until))
+    held = replace(held, until=np.where(owned, NEVER_ENDS, held.until))
     seen = {"a": showing(TWO, *rows)}
     assert who_has(with_seen(held, seen, TWO, told), TWO) == {("a", row) for row in range(6) if row not in ended}
     owners = claims(TWO, [4, 0, 2], "aaa")
@@ -203,7 +202,7 @@ def test_a_scraper_that_is_seen_with_more_than_its_claims_has_that_too() -> None
     assert sorted(found.since.tolist()) == [0.0] + [20.0] * 5
     assert found.scrapers.dtype == np.int32
     assert found.held == 0
-    assert found.ends_next == NO_CLAIMS.ends_next == NEVER
+    assert found.ends_next == NO_CLAIMS.ends_next == NEVER_ENDS
 
 
 def test_who_left_is_remembered_for_ten_minutes_and_until_it_is_back() -> None:
@@ -248,5 +247,5 @@ def test_the_rows_of_each_scraper_are_ascending_however_many_there_are() -> None
 
 def test_until_when_what_was_put_in_force_was_had_at_some_time() -> None:
     served = Taken().and_then(10.0, 11.0).and_then(20.0, 22.0)
-    assert [served.upto(at) for at in (10.9, 11.0, 21.9, 22.0, 99.0)] == [-NEVER, 10.0, 10.0, 20.0, 20.0]
-    assert Taken().upto(99.0) == -NEVER
+    assert [served.upto(at) for at in (10.9, 11.0, 21.9, 22.0, 99.0)] == [LONG_AGO, 10.0, 10.0, 20.0, 20.0]
+    assert Taken().upto(99.0) == LONG_AGO

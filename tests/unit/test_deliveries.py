@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from promring.core.claims import NEVER, Taken
+from promring.core.claims import Taken
 from promring.core.pool import pool_of
 from promring.core.sight import Runs, Sight
 from promring.delivery import Delivery, Leads, Outcome, always
@@ -21,7 +21,7 @@ from promring.fleet.deliveries import COUNTED_AGAIN_S, MANY, ServiceDeliveries
 from promring.fleet.dispatcher import FOUND_AGAIN_S, UNDELIVERABLE_AFTER, Dispatcher
 from promring.fleet.receipts import NOTHING, RUNNING_S, SEEN_MORE, Receipts
 from promring.fleet.visitors import PATIENCE_S, Visitors
-from promring.model import NONE_FAILING, Failing, Generation, Placement, Scraper, Slice
+from promring.model import NEVER_ENDS, NONE_FAILING, Failing, Generation, Placement, Scraper, Slice
 from promring.telemetry import log
 from promring.telemetry.metrics import Metrics
 from tests.waiting import until
@@ -108,7 +108,9 @@ async def deliver(given: Given, times: int = 1, slices: Sequence[Slice] = SLICES
 
 
 def has_since(given: Given, name: str, begun: float) -> float:
-    return float(given.one.receipts.taken[name].since(np.array([begun]))[0]) if name in given.one.receipts.taken else NEVER
+    return (
+        float(given.one.receipts.taken[name].since(np.array([begun]))[0]) if name in given.one.receipts.taken else NEVER_ENDS
+    )
 
 
 async def test_what_is_pushed_is_taken_when_it_is_there(clock: Clock) -> None:
@@ -116,8 +118,8 @@ async def test_what_is_pushed_is_taken_when_it_is_there(clock: Clock) -> None:
     given = couriers(sink)
     sink.outcome[B.id] = "failed"
     await deliver(given)
-    assert (has_since(given, A.id, 999.0), has_since(given, B.id, 999.0)) == (1000.0, NEVER)
-    assert has_since(given, A.id, 1001.0) == NEVER, "what is decided later is in no slice yet"
+    assert (has_since(given, A.id, 999.0), has_since(given, B.id, 999.0)) == (1000.0, NEVER_ENDS)
+    assert has_since(given, A.id, 1001.0) == NEVER_ENDS, "what is decided later is in no slice yet"
     clock.now, sink.outcome[B.id] = 1010.0, "same"
     await deliver(given)
     assert (has_since(given, A.id, 999.0), has_since(given, A.id, 1001.0), has_since(given, B.id, 1.0)) == (1000, 1010, 1010)
@@ -127,15 +129,15 @@ async def test_who_comes_for_its_list_has_it_when_it_has_come(clock: Clock) -> N
     served = HttpSdDelivery()
     given = couriers(served)
     await deliver(given)
-    assert has_since(given, A.id, 999.0) == NEVER, "put into memory is not delivered"
+    assert has_since(given, A.id, 999.0) == NEVER_ENDS, "put into memory is not delivered"
     clock.now = 1030.0
     served.came(A.id)
-    assert has_since(given, A.id, 999.0) == NEVER, "who looks once is no scraper"
+    assert has_since(given, A.id, 999.0) == NEVER_ENDS, "who looks once is no scraper"
     clock.now = 1060.0
     served.came(A.id)
     assert has_since(given, A.id, 999.0) == 1060.0
     assert given.one.visitors.visits[A.id].every_s == 30.0
-    assert has_since(given, B.id, 999.0) == NEVER
+    assert has_since(given, B.id, 999.0) == NEVER_ENDS
 
 
 async def test_who_cannot_take_what_it_is_offered_counts_as_not_reached(clock: Clock) -> None:
@@ -275,7 +277,7 @@ async def test_who_comes_has_what_it_came_for_and_not_what_lies_in_a_file(clock:
     served.came(A.id)
     clock.now = 1020.0
     await deliver(given)
-    assert has_since(given, A.id, 1010.0) == NEVER, "its file is written, but it reads another list"
+    assert has_since(given, A.id, 1010.0) == NEVER_ENDS, "its file is written, but it reads another list"
     assert has_since(given, B.id, 1010.0) == 1020.0
 
 
@@ -292,7 +294,10 @@ async def test_what_was_served_for_long_to_one_that_stays_away_should_have_been_
     assert not given.one.receipts.taken.get(B.id), "it has not come: a hand-over to it goes by that"
     offered = given.one.receipts.offered()
     assert offered[A.id] is given.one.receipts.taken[A.id]
-    assert offered[B.id].since(np.array([began, clock.now - PATIENCE_S + 1.0])).tolist() == [clock.now - PATIENCE_S, NEVER]
+    assert offered[B.id].since(np.array([began, clock.now - PATIENCE_S + 1.0])).tolist() == [
+        clock.now - PATIENCE_S,
+        NEVER_ENDS,
+    ]
     given.see({B.id}, {B.id: clock.now}, clock.now)
     assert B.id not in given.one.receipts.offered(), "it runs its slice: it has it from another controller"
 
@@ -316,7 +321,9 @@ async def test_with_several_controllers_who_comes_to_another_one_is_not_away(clo
     in_force_at, since = clock.now - 1.0, clock.now - 30.0
     given.see({A.id, B.id}, {A.id: since}, in_force_at)
     assert has_since(given, A.id, 999.0) == clock.now, "it was seen to run what it shall"
-    assert has_since(given, A.id, in_force_at) == NEVER, "that is served since now: it may have come for an older one before"
+    assert has_since(given, A.id, in_force_at) == NEVER_ENDS, (
+        "that is served since now: it may have come for an older one before"
+    )
     clock.now += RUNNING_S
     given.see({A.id, B.id}, {A.id: since}, in_force_at)
     assert has_since(given, A.id, in_force_at) == clock.now
@@ -343,7 +350,7 @@ async def test_what_was_seen_for_a_moment_only_is_not_believed(clock: Clock) -> 
     given = couriers(HttpSdDelivery())
     await deliver(given)
     given.see({A.id, B.id}, {A.id: clock.now - 1.0}, clock.now)
-    assert has_since(given, A.id, 999.0) == NEVER, "it may have fetched a list that it has not applied yet"
+    assert has_since(given, A.id, 999.0) == NEVER_ENDS, "it may have fetched a list that it has not applied yet"
 
 
 @pytest.mark.parametrize("outcome", ["waiting", "withheld", "unsent"])
@@ -409,7 +416,7 @@ async def test_who_looks_once_is_no_scraper(clock: Clock) -> None:
     for _ in range(5):
         clock.now += 60
         await deliver(given)
-    assert has_since(given, B.id, 1030.0) < NEVER, "its file is written"
+    assert has_since(given, B.id, 1030.0) < NEVER_ENDS, "its file is written"
     assert not any(o.error for outcomes in given.one.outcomes.values() for o in outcomes)
 
 
@@ -425,28 +432,30 @@ async def test_where_scrapers_may_come_to_another_controller_a_written_file_is_t
         await deliver(given)
         await given.deliver({"x": SLICES}, {"x"}, pushes=True, whole=False)
     assert given.one.reached == {A.id, B.id}, "each has a file that is written"
-    assert (has_since(given, A.id, in_force_at), has_since(given, B.id, in_force_at)) == (NEVER, NEVER)
+    assert (has_since(given, A.id, in_force_at), has_since(given, B.id, in_force_at)) == (NEVER_ENDS, NEVER_ENDS)
     may_have = given.given["x", A.id].since(np.array([in_force_at]))[0]
     assert may_have == in_force_at + 1.0, "it may have had it since then: what it lacks much later it will not get"
     given.see({A.id, B.id}, {A.id: clock.now - 7.0}, in_force_at)
     await deliver(given)
-    assert (has_since(given, A.id, in_force_at), has_since(given, B.id, in_force_at)) == (clock.now, NEVER)
+    assert (has_since(given, A.id, in_force_at), has_since(given, B.id, in_force_at)) == (clock.now, NEVER_ENDS)
 
 
 async def test_where_nothing_can_be_seen_a_written_file_is_taken_though_scrapers_may_come_too(clock: Clock) -> None:
     given = couriers(HttpSdDelivery(), Pushed(), alone=False)
     given.see({A.id}, {}, clock.now)
     await deliver(given)
-    assert (has_since(given, A.id, 999.0), has_since(given, B.id, 999.0)) == (NEVER, clock.now)
+    assert (has_since(given, A.id, 999.0), has_since(given, B.id, 999.0)) == (NEVER_ENDS, clock.now)
     given.see(set(), {}, clock.now)
     await deliver(given)
-    assert has_since(given, A.id, 999.0) == NEVER, "it hangs now, and may read the other controller's list when it does not"
+    assert has_since(given, A.id, 999.0) == NEVER_ENDS, (
+        "it hangs now, and may read the other controller's list when it does not"
+    )
 
 
 async def test_after_a_reload_a_written_file_proves_nothing_of_a_scraper_that_was_seen_before_it(clock: Clock) -> None:
     given = couriers(HttpSdDelivery(), Pushed(), alone=False, heard={A.id})
     await deliver(given)
-    assert (has_since(given, A.id, 999.0), has_since(given, B.id, 999.0)) == (NEVER, clock.now), "nobody has looked yet"
+    assert (has_since(given, A.id, 999.0), has_since(given, B.id, 999.0)) == (NEVER_ENDS, clock.now), "nobody has looked yet"
     alone = couriers(Pushed(), heard={A.id})
     await deliver(alone)
     assert has_since(alone, A.id, 999.0) == clock.now, "it can read nothing else"
@@ -470,7 +479,7 @@ async def test_what_is_pushed_in_two_ways_is_taken_when_both_have_it(clock: Cloc
     given = couriers(one, other)
     other.outcome[B.id] = "failed"
     await deliver(given)
-    assert (has_since(given, A.id, 999.0), has_since(given, B.id, 999.0)) == (clock.now, NEVER)
+    assert (has_since(given, A.id, 999.0), has_since(given, B.id, 999.0)) == (clock.now, NEVER_ENDS)
     assert given.one.reached == {A.id, B.id}, "it is not cut off"
     given.see({A.id, B.id}, {B.id: clock.now - 7.0}, clock.now)
     assert has_since(given, B.id, 999.0) == clock.now, "it is seen to run it"
@@ -557,7 +566,7 @@ async def test_a_look_at_some_says_nothing_of_the_others(clock: Clock) -> None:
     given.see({A.id, B.id}, {A.id: clock.now - 30.0, B.id: clock.now - 30.0}, clock.now - 20.0)
     given.see({B.id}, {}, clock.now)
     assert (given.one.visitors.runs(A.id), given.one.visitors.runs(B.id)) == (True, False)
-    assert has_since(given, A.id, clock.now - 10.0) == NEVER, "what was put in force since then it was not seen to have"
+    assert has_since(given, A.id, clock.now - 10.0) == NEVER_ENDS, "what was put in force since then it was not seen to have"
 
 
 async def test_a_sink_that_has_its_slices_is_looked_at_again_when_they_change_or_with_all_others(clock: Clock) -> None:

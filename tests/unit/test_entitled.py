@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from promring.core.claims import NEVER, Claims, Taken
+from promring.core.claims import Claims, Taken
 from promring.core.coverage import Seen
 from promring.core.eligible import eligible, entitled, listed
 from promring.core.fragment import target
@@ -17,7 +17,7 @@ from promring.core.recall import recalled
 from promring.core.refusals import NOTHING_REFUSED, Refused, refused_now
 from promring.core.twins import twins_beside
 from promring.core.verdicts import Act, Hold, Withheld, ends_next
-from promring.model import Failing, Members, Scraper, TargetGroup, TargetPool
+from promring.model import NEVER_ENDS, Failing, Members, Scraper, TargetGroup, TargetPool
 
 FOUR = tuple(Scraper(name, name, 0) for name in "abcd")
 
@@ -85,7 +85,7 @@ POOL = pool_of([TargetGroup.of([f"t{n}:1" for n in range(6)])])
 
 def who_claims(owners: str, since: Collection[float] = (), *, ending: str = "") -> Claims:
     """Target ``n`` is with the letter at ``n``; those at the places in ``ending`` end."""
-    rows, until = np.arange(len(owners)), [9.0 if str(n) in ending else NEVER for n in range(len(owners))]
+    rows, until = np.arange(len(owners)), [9.0 if str(n) in ending else NEVER_ENDS for n in range(len(owners))]
     numbers = np.array(["abcd".index(one) for one in owners], dtype=np.int32)
     begun = np.array(list(since) or [0.0] * len(owners))
     return Claims(("a", "b", "c", "d"), POOL.ids[rows], numbers, begun, np.array(until))
@@ -224,14 +224,14 @@ def test_what_is_recalled_are_the_owners_of_the_targets_that_are_still_there() -
 
 def test_several_owners_of_one_target_are_recalled_in_the_order_of_their_claims() -> None:
     rows, numbers = np.array([3, 0, 3, 1, 3, 1]), np.array([2, 1, 0, 3, 1, 0], dtype=np.int32)
-    claims = Claims(("a", "b", "c", "d"), POOL.ids[rows], numbers, np.zeros(6), np.full(6, NEVER))
+    claims = Claims(("a", "b", "c", "d"), POOL.ids[rows], numbers, np.zeros(6), np.full(6, NEVER_ENDS))
     found = recalled(claims, POOL)
     assert found is not None
     nobody = [-1, -1, -1]
     assert found.owners.tolist() == [[1, -1, -1], [3, 0, -1], nobody, [2, 0, 1], nobody, nobody]
     many = np.tile(np.arange(6), 30)
     order = np.arange(180, dtype=np.int32)[::-1]
-    found = recalled(Claims(tuple(map(str, order)), POOL.ids[many], order, np.zeros(180), np.full(180, NEVER)), POOL)
+    found = recalled(Claims(tuple(map(str, order)), POOL.ids[many], order, np.zeros(180), np.full(180, NEVER_ENDS)), POOL)
     assert found is not None
     assert (np.diff(found.owners, axis=1) == -6).all()
 

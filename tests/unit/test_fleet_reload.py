@@ -20,7 +20,7 @@ import pytest
 from promring.config.load import load, load_with_lines, loads
 from promring.config.node import parse_node
 from promring.config.settings import FleetOfServices, Settings
-from promring.core.claims import NEVER, NO_CLAIMS, Claims, Departed
+from promring.core.claims import NO_CLAIMS, Claims, Departed
 from promring.core.joined import FleetPool, FleetShares, Part, part_of, salt_of, salted
 from promring.core.placement import place
 from promring.core.pool import merge, pool_of
@@ -38,7 +38,7 @@ from promring.fleet.store import Store, orphans, strays
 from promring.fleet.succession import heirs, inherited, origins
 from promring.fleet.successors import successors
 from promring.fleet.ways import places
-from promring.model import Failing, Generation, Slice, TargetGroup, TargetPool
+from promring.model import NEVER_ENDS, Failing, Generation, Slice, TargetGroup, TargetPool
 from promring.reload.decisions import Decision, Known, LeftBehind, decide
 from promring.reload.foresight import Now, foresee
 from promring.reload.left import remember
@@ -102,7 +102,9 @@ def planned(fleet: FleetOfServices, pools: Mapping[str, TargetPool] = POOLS) -> 
     placed = place(pool, Ring(members, policy.virtual_nodes), policy)
     rows, columns = np.nonzero(placed.owners >= 0)
     owners = placed.owners[rows, columns].astype(np.int32)
-    claims = Claims(tuple(s.id for s in members), pool.ids[rows], owners, np.zeros(len(rows)), np.full(len(rows), NEVER))
+    claims = Claims(
+        tuple(s.id for s in members), pool.ids[rows], owners, np.zeros(len(rows)), np.full(len(rows), NEVER_ENDS)
+    )
     split, generation = FleetShares(placed), Generation(3, 4 + len(fleet.services))
     services = {}
     for service in fleet.services:
@@ -245,7 +247,7 @@ def test_a_look_that_is_still_to_come_is_so_for_whoever_goes_on() -> None:
 def test_claims_that_end_go_on_with_the_service_they_are_of() -> None:
     before = all_planned(APART)
     claims = before["b"].claims
-    before["b"] = replace(before["b"], claims=replace(claims, until=np.where(claims.scrapers == 0, 50.0, NEVER)))
+    before["b"] = replace(before["b"], claims=replace(claims, until=np.where(claims.scrapers == 0, 50.0, NEVER_ENDS)))
     after = reloaded(APART, TOGETHER, before)["main"]
     assert after.claims.held == int((claims.scrapers == 0).sum())
     held = salted(after.claims.ids[np.isfinite(after.claims.until)], salt_of("main", "b"))

@@ -9,13 +9,13 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from promring.core.claims import NEVER, Claims, Taken
+from promring.core.claims import Claims, Taken
 from promring.core.coverage import Seen
 from promring.core.evidence import Evidence, Handover
 from promring.core.fragment import identities
 from promring.core.handover import owned_now, schedule, waiting_for, without_room
 from promring.core.pool import pool_of
-from promring.model import Placement, Scraper, TargetGroup, TargetPool
+from promring.model import NEVER_ENDS, Placement, Scraper, TargetGroup, TargetPool
 
 ABCD = tuple(Scraper(name, name, 1) for name in "abcd")
 POLICY = Handover(30.0)
@@ -117,7 +117,7 @@ def test_a_scrape_without_a_list_proves_something_when_no_older_list_can_be_on_i
     served: dict[str, Taken], who: str
 ) -> None:
     wanted = placed({"x": "b", "y": "a"})
-    before = had(wanted.pool, ("x", "a", 0.0, 40.0), ("x", "b", 10.0, NEVER), ("y", "a", 0.0, NEVER))
+    before = had(wanted.pool, ("x", "a", 0.0, 40.0), ("x", "b", 10.0, NEVER_ENDS), ("y", "a", 0.0, NEVER_ENDS))
     evidence = Evidence({name: sees(wanted.pool, 25.0, up="x") for name in "ab"}, served=served)
     assert slices(schedule(wanted, before, evidence, POLICY, 26.0)[1]) == {"x": who, "y": "a"}
 
@@ -125,7 +125,7 @@ def test_a_scrape_without_a_list_proves_something_when_no_older_list_can_be_on_i
 def test_a_hold_of_which_nothing_is_known_ends_an_overlap_after_it_began() -> None:
     wanted = placed({"x": "b", "y": "a"})
     claims, now = schedule(
-        wanted, had(wanted.pool, ("x", "a", 0.0, NEVER), ("y", "a", 0.0, NEVER)), Evidence(), POLICY, 10.0
+        wanted, had(wanted.pool, ("x", "a", 0.0, NEVER_ENDS), ("y", "a", 0.0, NEVER_ENDS)), Evidence(), POLICY, 10.0
     )
     assert slices(now) == {"x": "ab", "y": "a"}
     assert (claims.held, claims.ends_next) == (1, 40.0)
@@ -144,19 +144,19 @@ def test_a_hold_of_which_nothing_is_known_ends_an_overlap_after_it_began() -> No
 )
 def test_a_hold_is_for_a_target_that_has_an_owner(owners: Written, replicas: int, expected: dict[str, str]) -> None:
     wanted = placed(owners)
-    before = had(wanted.pool, ("x", "a", 0.0, NEVER))
+    before = had(wanted.pool, ("x", "a", 0.0, NEVER_ENDS))
     assert slices(schedule(wanted, before, Evidence(), POLICY, 10.0, replicas=replicas)[1]) == expected
 
 
 def test_a_target_without_an_owner_ends_no_other_hold_and_a_short_overlap_is_one() -> None:
     wanted = placed({"x": "--", "y": "cd"})
-    before = had(wanted.pool, ("x", "a", 0.0, NEVER), ("y", "a", 0.0, NEVER))
+    before = had(wanted.pool, ("x", "a", 0.0, NEVER_ENDS), ("y", "a", 0.0, NEVER_ENDS))
     assert slices(schedule(wanted, before, Evidence(), Handover(0.5), 10.0, replicas=2)[1]) == {"x": "", "y": "acd"}
 
 
 def test_the_first_scraper_is_an_owner_like_any_other() -> None:
     wanted = placed({"x": "a", "y": "c"})
-    before = had(wanted.pool, ("x", "b", 0.0, NEVER))
+    before = had(wanted.pool, ("x", "b", 0.0, NEVER_ENDS))
     assert slices(schedule(wanted, before, Evidence(), POLICY, 10.0)[1]) == {"x": "ab", "y": "c"}
 
 
@@ -233,7 +233,7 @@ def test_where_scrapers_are_not_asked_one_holds_on() -> None:
 def test_a_scrape_of_long_ago_proves_nothing(asked_at: float, who: str, up: bool) -> None:
     """b scraped x when it had it, and stopped: at the look its last scrape is older than two intervals of 5 s, and 5 s."""
     wanted = placed({"x": "b"})
-    before = had(wanted.pool, ("x", "b", 1.0, NEVER), ("x", "a", 0.0, 90.0))
+    before = had(wanted.pool, ("x", "b", 1.0, NEVER_ENDS), ("x", "a", 0.0, 90.0))
     seen = replace(sees(wanted.pool, 20.0, up="x"), scraped_at=np.array([asked_at]), up=np.array([up]))
     evidence = Evidence({"b": seen, "a": sees(wanted.pool, 20.0, **{"up" if up else "down": "x"})}, took(2.0, "ab"))
     assert slices(schedule(wanted, before, evidence, POLICY, 21.0)[1])["x"] == who
@@ -261,7 +261,7 @@ def test_one_that_was_looked_at_before_it_applied_its_list_is_not_known_to_lack_
 ) -> None:
     """x went from a to d, which says nothing, and on to b. What is not in the list of a yet may come any moment."""
     wanted = placed({"x": "b", "y": "b"})
-    before = had(wanted.pool, ("x", "a", 1.0, 90.0), ("x", "d", 16.0, NEVER), ("y", "b", 0.0, NEVER))
+    before = had(wanted.pool, ("x", "a", 1.0, 90.0), ("x", "d", 16.0, NEVER_ENDS), ("y", "b", 0.0, NEVER_ENDS))
     evidence = Evidence({"a": sees(wanted.pool, looked_at)}, took(5.0, "a"))
     assert slices(schedule(wanted, before, evidence, POLICY, 17.0)[1])["x"] == "".join(sorted("b" + who))
 
@@ -274,23 +274,23 @@ def test_of_several_who_hold_on_one_that_has_had_it_longer_stays_also_if_it_hold
 
 def test_claims_of_targets_with_more_and_fewer_owners_are_told_apart() -> None:
     wanted = placed({"x": "ab", "y": "--"})
-    claims, _ = schedule(wanted, had(wanted.pool, ("x", "a", 3.0, NEVER)), Evidence(), POLICY, 10.0, replicas=2)
+    claims, _ = schedule(wanted, had(wanted.pool, ("x", "a", 3.0, NEVER_ENDS)), Evidence(), POLICY, 10.0, replicas=2)
     of_x = wanted.pool.ids[row_of(wanted.pool, "x")]
     assert claims.ids.tolist() == [of_x, of_x]
     assert claims.rows(wanted.pool).tolist() == [row_of(wanted.pool, "x")] * 2
     assert dict(zip(claims.scrapers.tolist(), claims.since.tolist(), strict=True)) == {0: 3.0, 1: 10.0}
-    assert claims.until.tolist() == [NEVER, NEVER]
+    assert claims.until.tolist() == [NEVER_ENDS, NEVER_ENDS]
 
 
 def test_what_is_held_is_remembered_beside_what_is_owned() -> None:
     wanted = placed({"x": "b", "y": "a"})
-    before = had(wanted.pool, ("x", "a", 1.0, NEVER), ("y", "a", 2.0, NEVER))
+    before = had(wanted.pool, ("x", "a", 1.0, NEVER_ENDS), ("y", "a", 2.0, NEVER_ENDS))
     claims, _ = schedule(wanted, before, Evidence(), POLICY, 10.0)
     x, y = row_of(wanted.pool, "x"), row_of(wanted.pool, "y")
     rows, scrapers = claims.rows(wanted.pool).tolist(), claims.scrapers.tolist()
     assert set(zip(rows, scrapers, claims.since.tolist(), claims.until.tolist(), strict=True)) == {
-        (x, 1, 10.0, NEVER),
-        (y, 0, 2.0, NEVER),
+        (x, 1, 10.0, NEVER_ENDS),
+        (y, 0, 2.0, NEVER_ENDS),
         (x, 0, 1.0, 40.0),
     }
     assert claims.ids.tolist() == wanted.pool.ids[rows].tolist()
@@ -303,7 +303,7 @@ def test_claims_of_other_scrapers_and_of_targets_that_are_gone_are_forgotten() -
         both.ids[[row_of(both, "x"), row_of(both, "y"), row_of(both, "z")]],
         np.array([0, 1, 0], dtype=np.int32),
         np.array([1.0, 2.0, 3.0]),
-        np.full(3, NEVER),
+        np.full(3, NEVER_ENDS),
     )
     claims, now = schedule(placed({"x": "a", "y": "b"}), before, Evidence(), POLICY, 10.0)
     assert slices(now) == {"x": "ad", "y": "b"}
@@ -388,7 +388,7 @@ UP, DOWN, DROPPED, NOTHING = {"up": "x"}, {"down": "x"}, {"dropped": "x"}, dict[
 def test_what_ends_a_hold(what: str, told: Told, held: bool) -> None:
     """At 10 the target x goes from a to b; y is with b all the time."""
     wanted = placed({"x": "b", "y": "b"})
-    before = had(wanted.pool, ("x", "a", 0.0, NEVER), ("y", "b", 0.0, NEVER))
+    before = had(wanted.pool, ("x", "a", 0.0, NEVER_ENDS), ("y", "b", 0.0, NEVER_ENDS))
     claims, _ = schedule(wanted, before, Evidence(), POLICY, 10.0)
     after, now = schedule(wanted, claims, told.evidence(wanted.pool), POLICY, told.at)
     assert slices(now) == {"x": "ab" if held else "b", "y": "b"}, what
@@ -406,7 +406,7 @@ def test_what_ends_a_hold(what: str, told: Told, held: bool) -> None:
 )
 def test_where_scrapers_are_not_asked_only_time_ends_a_hold(told: Told, held: bool) -> None:
     policy, wanted = Handover(30.0, confirm=False), placed({"x": "b", "y": "b"})
-    before = had(wanted.pool, ("x", "a", 0.0, 40.0), ("x", "b", 10.0, NEVER))
+    before = had(wanted.pool, ("x", "a", 0.0, 40.0), ("x", "b", 10.0, NEVER_ENDS))
     assert schedule(wanted, before, told.evidence(wanted.pool), policy, told.at)[0].held == held
 
 
@@ -422,7 +422,7 @@ def test_where_scrapers_are_not_asked_only_time_ends_a_hold(told: Told, held: bo
 def test_a_target_of_two_owners_is_held_until_two_scrape_it(seen_by: str, at: float, who: str) -> None:
     wanted = placed({"x": "bcd", "y": "bcd"})
     pool = wanted.pool
-    begun = [("x", name, 10.0, NEVER) for name in "bcd"] + [("y", name, 0.0, NEVER) for name in "bcd"]
+    begun = [("x", name, 10.0, NEVER_ENDS) for name in "bcd"] + [("y", name, 0.0, NEVER_ENDS) for name in "bcd"]
     claims = had(pool, ("x", "a", 0.0, 40.0), *begun)
     known = Evidence(
         {name: sees(pool, 15.0, up="xy") for name in seen_by}, took(11.0, "bcd"), intervals={("", n): 5.0 for n in "bcd"}
@@ -432,7 +432,7 @@ def test_a_target_of_two_owners_is_held_until_two_scrape_it(seen_by: str, at: fl
 
 def test_the_time_of_the_slowest_owner_counts_and_not_of_who_only_tries() -> None:
     wanted = placed({"x": "bcd", "y": "bcd"})
-    begun = [("x", name, 10.0, NEVER) for name in "bcd"]
+    begun = [("x", name, 10.0, NEVER_ENDS) for name in "bcd"]
     claims = had(wanted.pool, ("x", "a", 0.0, 40.0), *begun)
     taken = {("", "b"): Taken().and_then(11.0, 11.0), ("", "c"): Taken().and_then(20.0, 20.0)}
     known = Evidence({}, taken, intervals={("", name): 5.0 for name in "bcd"})
@@ -443,9 +443,11 @@ def test_the_time_of_the_slowest_owner_counts_and_not_of_who_only_tries() -> Non
 def test_who_is_asked_to_end_a_hold_is_its_owners_and_who_holds_on() -> None:
     wanted = placed({"x": "a", "y": "c", "z": "d"})
     pool = wanted.pool
-    claims = had(pool, ("x", "b", 0.0, 40.0), ("x", "a", 10.0, NEVER), ("y", "c", 0.0, NEVER), ("z", "d", 0.0, NEVER))
+    claims = had(
+        pool, ("x", "b", 0.0, 40.0), ("x", "a", 10.0, NEVER_ENDS), ("y", "c", 0.0, NEVER_ENDS), ("z", "d", 0.0, NEVER_ENDS)
+    )
     assert waiting_for(claims, wanted) == {"a", "b"}
-    assert waiting_for(replace(claims, until=np.full(len(claims), NEVER)), wanted) == set()
+    assert waiting_for(replace(claims, until=np.full(len(claims), NEVER_ENDS)), wanted) == set()
     elsewhere = placed({"y": "c", "z": "d"})
     assert waiting_for(claims, elsewhere) == {"b"}, "the target is gone"
     nobody = placed({"x": "--", "y": "c-", "z": "d-"})
@@ -457,38 +459,45 @@ def test_what_has_no_room_is_shown_with_who_keeps_it() -> None:
     numbers = {name: 2 if name != "z" else 1 for name in "xyz"}
     wanted = replace(wanted, wanted=np.array([numbers[str(name)] for name in identities(wanted.pool)], dtype=np.int32))
     pool = wanted.pool
-    owners = [("x", "b", 0.0, NEVER), ("z", "c", 0.0, NEVER)]
-    kept = had(pool, *owners, ("x", "a", 0.0, NEVER), ("y", "a", 0.0, NEVER), ("y", "d", 0.0, NEVER), ("z", "a", 0.0, 40.0))
+    owners = [("x", "b", 0.0, NEVER_ENDS), ("z", "c", 0.0, NEVER_ENDS)]
+    kept = had(
+        pool,
+        *owners,
+        ("x", "a", 0.0, NEVER_ENDS),
+        ("y", "a", 0.0, NEVER_ENDS),
+        ("y", "d", 0.0, NEVER_ENDS),
+        ("z", "a", 0.0, 40.0),
+    )
     assert without_room(kept, wanted) == {"a": 2, "d": 1}
     shown = owned_now(kept, wanted)
     assert slices(shown) == {"x": "ab", "y": "ad", "z": "c"}
-    given_up = had(pool, ("z", "c", 0.0, NEVER), ("x", "a", 0.0, NEVER), ("y", "a", 0.0, NEVER))
+    given_up = had(pool, ("z", "c", 0.0, NEVER_ENDS), ("x", "a", 0.0, NEVER_ENDS), ("y", "a", 0.0, NEVER_ENDS))
     assert slices(owned_now(given_up, wanted)) == {"x": "a", "y": "a", "z": "c"}, "b has no claim on x: it gave it up"
     everything = placed({"x": "b", "y": "a", "z": "c"})
     assert owned_now(kept, everything) is everything
     assert without_room(kept, everything) == {}
     few = placed({"x": "-", "y": "-"})
-    gone = had(listed("v", "x"), ("v", "b", 0.0, NEVER), ("x", "a", 0.0, NEVER))
+    gone = had(listed("v", "x"), ("v", "b", 0.0, NEVER_ENDS), ("x", "a", 0.0, NEVER_ENDS))
     assert without_room(gone, few) == {"a": 1}, "v is in no list any more"
     assert slices(owned_now(gone, few)) == {"x": "a", "y": ""}
-    both = had(few.pool, ("x", "a", 0.0, NEVER), ("x", "b", 0.0, NEVER))
+    both = had(few.pool, ("x", "a", 0.0, NEVER_ENDS), ("x", "b", 0.0, NEVER_ENDS))
     one = replace(placed({"x": "--", "y": "cd"}), wanted=np.array([1, 1], dtype=np.int32))
     assert slices(owned_now(both, one))["x"] == "a", "no more than it shall have"
 
 
 def test_without_a_capacity_nobody_keeps_a_target_for_want_of_room() -> None:
     wanted = placed({"x": "-", "y": "b"})
-    before = had(wanted.pool, ("x", "a", 0.0, NEVER), ("y", "b", 0.0, NEVER))
+    before = had(wanted.pool, ("x", "a", 0.0, NEVER_ENDS), ("y", "b", 0.0, NEVER_ENDS))
     assert slices(schedule(wanted, before, Evidence(), POLICY, 10.0)[1]) == {"x": "", "y": "b"}
     room = np.array([5, 5, 5, 5])
     claims, now = schedule(wanted, before, Evidence(), POLICY, 10.0, capacities=room)
     assert slices(now) == {"x": "a", "y": "b"}
-    assert (claims.held, claims.ends_next) == (0, NEVER)
+    assert (claims.held, claims.ends_next) == (0, NEVER_ENDS)
 
 
 def test_a_hold_that_stays_for_want_of_room_leaves_the_others_their_places() -> None:
     wanted = placed({"x": "c-", "y": "d-"})
-    before = had(wanted.pool, ("x", "a", 0.0, NEVER), ("x", "b", 5.0, 40.0), ("y", "d", 0.0, NEVER))
+    before = had(wanted.pool, ("x", "a", 0.0, NEVER_ENDS), ("x", "b", 5.0, 40.0), ("y", "d", 0.0, NEVER_ENDS))
     claims, now = schedule(wanted, before, Evidence(), POLICY, 10.0, replicas=2, capacities=np.array([5, 5, 5, 5]))
     assert slices(now) == {"x": "abc", "y": "d"}
     assert claims.held == 1
@@ -497,14 +506,20 @@ def test_a_hold_that_stays_for_want_of_room_leaves_the_others_their_places() -> 
 def test_those_who_hold_on_stand_beside_the_owners_in_columns_of_their_own() -> None:
     wanted = placed({"x": "c", "y": "d", "z": "a"})
     pool = wanted.pool
-    before = had(pool, ("z", "b", 0.0, NEVER), ("x", "a", 0.0, NEVER), ("y", "a", 0.0, NEVER), ("y", "b", 1.0, NEVER))
+    before = had(
+        pool,
+        ("z", "b", 0.0, NEVER_ENDS),
+        ("x", "a", 0.0, NEVER_ENDS),
+        ("y", "a", 0.0, NEVER_ENDS),
+        ("y", "b", 1.0, NEVER_ENDS),
+    )
     _, now = schedule(wanted, before, Evidence({"a": sees(pool, 9.0, up="y")}), POLICY, 10.0)
     assert now.owners.shape == (3, 2)
     assert slices(now) == {"x": "ac", "y": "ad", "z": "ab"}
     assert now.owners[:, 0].tolist() == wanted.owners[:, 0].tolist()
     two = placed({"x": "ca", "y": "da", "z": "ab"})
     every = had(
-        two.pool, *((name, one, 0.0, NEVER) for name, both in (("x", "bd"), ("y", "bc"), ("z", "cd")) for one in both)
+        two.pool, *((name, one, 0.0, NEVER_ENDS) for name, both in (("x", "bd"), ("y", "bc"), ("z", "cd")) for one in both)
     )
     _, now = schedule(two, every, Evidence(), POLICY, 10.0, replicas=2)
     assert slices(now) == {"x": "abcd", "y": "abcd", "z": "abcd"}
@@ -552,7 +567,7 @@ def test_who_got_a_target_again_may_have_lost_it_in_between_so_one_more_holds_on
     the two, without the target, may still be on their way to it.
     """
     wanted = placed({"x": "d"})
-    claims = had(wanted.pool, ("x", "a", regained_at, 100.0), ("x", "b", 0.0, 100.0), ("x", "d", 0.0, NEVER))
+    claims = had(wanted.pool, ("x", "a", regained_at, 100.0), ("x", "b", 0.0, 100.0), ("x", "d", 0.0, NEVER_ENDS))
     evidence = Evidence({name: sees(wanted.pool, 10.0, up="x") for name in "ab"}, took(11.0, "ab"))
     _, now = schedule(wanted, claims, evidence, POLICY, 13.0)
     assert slices(now) == {"x": kept}

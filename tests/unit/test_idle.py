@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from promring.core.claims import NEVER, Claims, Taken
+from promring.core.claims import Claims, Taken
 from promring.core.coverage import Seen
 from promring.core.idle import (
     CANARIES,
@@ -34,7 +34,7 @@ from promring.core.second_opinion import SecondOpinions
 from promring.core.trials import AFTER, Bars, Trial, next_on_ring
 from promring.fleet.state import Memory
 from promring.fleet.store import Store
-from promring.model import Failing, Keys, Placement, Scraper
+from promring.model import NEVER_ENDS, Failing, Keys, Placement, Scraper
 from promring.telemetry import log
 from tests.laws.strategies import pool_of
 from tests.seeing import owned, seen_with
@@ -109,7 +109,7 @@ class Fleet:
             for name in self.silent:
                 del seen[name]
             told = PAIRS - self.unseen
-            taken = {pair: Taken((NEVER,), (0.0,)) for pair in PAIRS}
+            taken = {pair: Taken((NEVER_ENDS,), (0.0,)) for pair in PAIRS}
             lacks = lacking(POOL, claims_of(in_force, 0.0), taken, seen, told)
             self.opinions = self.opinions.judged(self.placed, RING, seen, self.at, lacks, told, self.claims(in_force))
         return self.opinions
@@ -118,7 +118,7 @@ class Fleet:
 def claims_of(placement: Placement, since: float) -> Claims:
     rows, columns = np.nonzero(placement.owners >= 0)
     ids, owners = placement.pool.ids[rows], placement.owners[rows, columns]
-    ends = np.full(len(rows), NEVER)
+    ends = np.full(len(rows), NEVER_ENDS)
     return Claims(tuple(s.id for s in placement.scrapers), ids, owners, np.full(len(rows), since), ends)
 
 
@@ -142,7 +142,7 @@ def test_an_idle_scraper_keeps_what_it_is_seen_to_have() -> None:
     seen = {A: seen_with({7, 8}, 1.0)}
 
     def has(seen: Mapping[str, Seen], before: Refused, failing: Failing = IDLE) -> Refused:
-        return refused_now(failing, before, MEMBERS, claims, {pair: Taken((NEVER,), (0.0,))}, seen, [pair])
+        return refused_now(failing, before, MEMBERS, claims, {pair: Taken((NEVER_ENDS,), (0.0,))}, seen, [pair])
 
     refused = has(seen, {})
     assert refused[pair].tolist() == [7, 8]

@@ -13,7 +13,7 @@ import pytest
 
 from promring.config.load import loads
 from promring.config.settings import Settings, ShardService
-from promring.core.claims import NEVER, Claims
+from promring.core.claims import Claims
 from promring.core.difference import compare
 from promring.core.plan import shares
 from promring.core.pool import merge, pool_of
@@ -31,7 +31,7 @@ from promring.fleet.succession import collisions, id_of, succeed
 from promring.fleet.successors import successors
 from promring.fleet.ways import OldWay, places
 from promring.membership.kubernetes import KubernetesScrapers
-from promring.model import Generation, Members, Placement, Reply, Scraper, Slice, TargetGroup
+from promring.model import NEVER_ENDS, Generation, Members, Placement, Reply, Scraper, Slice, TargetGroup
 from promring.model import Known as Answered
 from promring.reload.decisions import Decision, Known, Question, decide, left_behind
 from promring.reload.foresight import Now, foresee
@@ -67,7 +67,7 @@ def remembered(old: ShardService, *, drained: Sequence[str] = ()) -> Memory:
     members = tuple(sorted(old.scraper(node) for node in old.listed))
     rows = np.arange(len(POOL))
     owners = (rows % len(members)).astype(np.int32)
-    claims = Claims(tuple(s.id for s in members), POOL.ids, owners, np.zeros(len(rows)), np.full(len(rows), NEVER))
+    claims = Claims(tuple(s.id for s in members), POOL.ids, owners, np.zeros(len(rows)), np.full(len(rows), NEVER_ENDS))
     split = shares(Placement(members, POOL, owners[:, None]))
     slices = {s.id: Slice(old.name, s, Generation(3, 4), split.body(i), split.count(i)) for i, s in enumerate(members)}
     return Memory(

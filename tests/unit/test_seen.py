@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from promring.core.coverage import ERRORS_KEPT, FOREIGN_KEPT, NEVER, Active, Index, Seen
+from promring.core.coverage import ERRORS_KEPT, FOREIGN_KEPT, Active, Index, Seen
 from promring.core.fragment import ID_LABEL
 from promring.core.pool import pool_of
-from promring.model import Keys, TargetGroup
+from promring.model import LONG_AGO, Keys, TargetGroup
 from tests.seeing import told
 
 POOL = pool_of([TargetGroup.of([f"t{n}:1" for n in range(9)])])
@@ -27,10 +27,10 @@ def seen(*asked_at: float, interval_s: float = 0.0, up: bool = True, stale_s: li
 
 @pytest.mark.parametrize(("interval_s", "lasts_s"), [(0.0, 180.0), (1.0, 15.0), (5.0, 15.0), (10.0, 30.0), (60.0, 180.0)])
 def test_a_scrape_proves_something_for_three_intervals_and_for_15_s_at_least(interval_s: float, lasts_s: float) -> None:
-    one = seen(1000.0 - lasts_s, 999.9 - lasts_s, NEVER, interval_s=interval_s)
+    one = seen(1000.0 - lasts_s, 999.9 - lasts_s, LONG_AGO, interval_s=interval_s)
     assert one.scraped.tolist() == [True, False, False]
     times, up = one.of(keys(10, 20, 30))
-    assert (times.tolist(), up.tolist()) == ([1000.0 - lasts_s, NEVER, NEVER], [True, False, False])
+    assert (times.tolist(), up.tolist()) == ([1000.0 - lasts_s, LONG_AGO, LONG_AGO], [True, False, False])
 
 
 def test_each_target_may_have_its_own_time_that_its_scrape_counts() -> None:
@@ -40,20 +40,20 @@ def test_each_target_may_have_its_own_time_that_its_scrape_counts() -> None:
 def test_of_a_target_that_it_does_not_have_nothing_is_known() -> None:
     one = seen(1000.0, 999.0)
     times, up = one.of(keys(20, 5, 15, 10, 25, 2**64 - 1))
-    assert times.tolist() == [999.0, NEVER, NEVER, 1000.0, NEVER, NEVER]
+    assert times.tolist() == [999.0, LONG_AGO, LONG_AGO, 1000.0, LONG_AGO, LONG_AGO]
     assert up.tolist() == [True, False, False, True, False, False]
     assert not seen(1000.0, up=False).of(keys(10))[1].any()
     nothing, none = seen().of(keys(10, 20))
-    assert (nothing.tolist(), none.tolist(), none.dtype) == ([NEVER] * 2, [False] * 2, np.dtype(np.bool_))
+    assert (nothing.tolist(), none.tolist(), none.dtype) == ([LONG_AGO] * 2, [False] * 2, np.dtype(np.bool_))
 
 
 def test_that_it_asked_nothing_lately_is_said_when_it_asked_something_once() -> None:
-    assert "500 s before the Date" in seen(400.0, NEVER, 500.0).still
-    assert [one.still for one in (seen(), seen(NEVER), seen(500.0, 1000.0), seen(1000.0, NEVER))] == [""] * 4
+    assert "500 s before the Date" in seen(400.0, LONG_AGO, 500.0).still
+    assert [one.still for one in (seen(), seen(LONG_AGO), seen(500.0, 1000.0), seen(1000.0, LONG_AGO))] == [""] * 4
 
 
 def test_it_lists_targets_when_it_has_all_of_them() -> None:
-    one = seen(1000.0, NEVER, 1000.0)
+    one = seen(1000.0, LONG_AGO, 1000.0)
     asked = [(), (10,), (10, 20, 30), (30, 10), (10, 15), (5,), (10, 35), (2**64 - 1,)]
     assert [one.lists(keys(*some)) for some in asked] == [True, True, True, True, False, False, False, False]
     assert [seen().lists(keys(*some)) for some in ((), (10,))] == [True, False]
@@ -93,7 +93,7 @@ def test_what_it_never_asked_is_not_up_and_the_first_reason_is_kept() -> None:
     some[0] = some[0]._replace(age_s=None)
     some[1:3] = [one._replace(never_asked=why) for one, why in zip(some[1:3], ("a limit", "another one"), strict=True)]
     found = Index(POOL).seen(100.0, some)
-    assert found.scraped_at.tolist() == [NEVER, NEVER, NEVER, 100.0]
+    assert found.scraped_at.tolist() == [LONG_AGO, LONG_AGO, LONG_AGO, 100.0]
     assert (found.up.tolist(), found.never_asked) == ([False, False, False, True], "a limit")
 
 

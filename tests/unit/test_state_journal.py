@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from promring.core.claims import NEVER, Claims
+from promring.core.claims import Claims
 from promring.core.plan import body_of
 from promring.core.pool import pool_of
 from promring.fleet.journal import append, compacting, header, open_state, scan, write_whole
 from promring.fleet.state import Memory, ServiceMemory
 from promring.fleet.store import CHANGES_LEAST_BYTES, CHANGES_SHARE, Store
-from promring.model import Generation, Scraper, Slice, TargetGroup
+from promring.model import NEVER_ENDS, Generation, Scraper, Slice, TargetGroup
 from promring.telemetry import log
 from tests.rows import Seen
 from tests.waiting import until
@@ -45,7 +45,7 @@ def memory(n: int = 1, *, services: int = 1, before: Memory | None = None) -> Me
     made = {name: before.of(name) if before else service(name, generation, {}) for name in names}
     made["job-0"] = service("job-0", generation, {"n": str(n)}, before=before)
     ids = np.concatenate([one.sources["file:x"].ids ^ np.uint64(i) for i, one in enumerate(made.values())])
-    ever = np.full(len(ids), NEVER)
+    ever = np.full(len(ids), NEVER_ENDS)
     return Memory((A, B), made, generation, Claims((A.id, B.id), ids, (ids % 2).astype(np.int32), -ever, ever))
 
 

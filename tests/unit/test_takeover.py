@@ -12,9 +12,9 @@ import pytest
 from promring.core.claims import Taken
 from promring.core.pool import pool_of
 from promring.fleet import held_back, takeover
-from promring.fleet.held_back import NOT_YET, TAKING_S, HeldBack
+from promring.fleet.held_back import TAKING_S, HeldBack
 from promring.fleet.takeover import LOOK_MOST_S, SILENT_S, TakeOver
-from promring.model import TargetGroup
+from promring.model import NEVER_ENDS, TargetGroup
 from promring.telemetry import log
 from tests.sim.faketime import Clock, FakeLoop
 
@@ -121,7 +121,7 @@ def test_of_whom_nothing_is_seen_after_a_start_without_a_state_waits(loop: FakeL
     assert back.ends_next(loop.time()) == until
     loop.run_until_complete(asyncio.sleep(TAKING_S + 40.0))
     assert not back.waits("db", "c"), "also while the guard lets nothing be decided"
-    assert back.ends_next(loop.time()) == NOT_YET
+    assert back.ends_next(loop.time()) == NEVER_ENDS
     back.end(back.ended((), loop.time()))
     assert back.until == {}
     assert said.getvalue().count("scrapers_held_back") == 1

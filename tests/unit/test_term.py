@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from promring.core.claims import NEVER, Claims, Taken
+from promring.core.claims import Claims, Taken
 from promring.core.idle import GIVEN_S, LASTS_S, IdleJobs
 from promring.core.loads import LoadBook, ServiceLoads, encode
 from promring.core.placement import Policy, place
@@ -16,7 +16,7 @@ from promring.election.leadership import LOADS_BYTES_MOST, LOADS_KEPT_S, Leaders
 from promring.fleet.state import Memory
 from promring.fleet.term import FOUND_AGAIN_S, LISTED_STILL_S, Term
 from promring.fleet.unreachable import Unreachable
-from promring.model import NONE_FAILING, Failing, Scraper
+from promring.model import NEVER_ENDS, NONE_FAILING, Failing, Scraper
 from promring.telemetry import log
 from tests.laws.strategies import pool_of
 from tests.seeing import seen_with
@@ -153,8 +153,8 @@ async def test_who_follows_does_not_judge_who_is_idle_and_saves_what_it_was_told
     pair, pool = ("", A.id), pool_of([f"t{n}:1" for n in range(40)])
     ring = Ring((A, B, C), 64)
     placed = place(pool, ring, Policy(64))
-    claims = Claims(tuple(s.id for s in ring.scrapers), pool.ids, placed.owners[:, 0], np.zeros(40), np.full(40, NEVER))
-    given = {("", s.id): Taken((NEVER,), (0.0,)) for s in ring.scrapers}
+    claims = Claims(tuple(s.id for s in ring.scrapers), pool.ids, placed.owners[:, 0], np.zeros(40), np.full(40, NEVER_ENDS))
+    given = {("", s.id): Taken((NEVER_ENDS,), (0.0,)) for s in ring.scrapers}
     seen = {s.id: seen_with(pool.ids.tolist() if s is not A else (), time.monotonic() + GIVEN_S) for s in (A, B, C)}
     long_ago = IdleJobs({pair: -LASTS_S})
 

@@ -20,7 +20,8 @@ import pytest
 from aiohttp import web
 
 from promring.config.load import load_with_lines
-from promring.core.claims import NEVER, Claims
+from promring.core.claims import Claims
+from promring.model import NEVER_ENDS
 from promring.supervisor import Options, Supervisor
 from promring.telemetry import log
 from promring.telemetry.events import Events
@@ -262,7 +263,7 @@ async def test_who_has_a_target_besides_its_owner_is_said_and_why(tmp_path: Path
         owner = int(had.scrapers[0])
         others = [number for number in range(len(had.names)) if number != owner]
         assert said((others[0], 30.0)) == [(had.names[others[0]], "hand_over")]
-        assert said((others[0], NEVER), (owner, NEVER)) == [(had.names[others[0]], "second_opinion")]
+        assert said((others[0], NEVER_ENDS), (owner, NEVER_ENDS)) == [(had.names[others[0]], "second_opinion")]
 
 
 async def test_the_api_says_who_has_what(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ Flow: ``asking`` asks; what was seen goes to the loop (``Sight``), and becomes `
 from __future__ import annotations
 
 import asyncio
-import math
 import random
 import time
 from collections import Counter
@@ -28,7 +27,7 @@ from promring.core.aliases import Word, word
 from promring.core.coverage import Seen
 from promring.core.joined import part_of
 from promring.core.sight import Sight
-from promring.model import Placement, Scraper
+from promring.model import LONG_AGO, Placement, Scraper
 from promring.runtime.http_client import new_session
 from promring.runtime.threads import computed
 from promring.runtime.unforeseen import Unforeseen
@@ -76,7 +75,7 @@ class Audit:
         timeout_s = (settings or AuditKeys()).timeout
         self._asker = Asker(api, timeout_s, self._faults, log)
         self._outsiders = Outsiders(api, timeout_s, outside, self._faults, log)
-        self._judged_at = -math.inf
+        self._judged_at = LONG_AGO
         self._expected: Expected | None = None
         self._awaited_since: float | None = None
 

@@ -24,7 +24,7 @@ from dataclasses import replace
 from promring.consul.catalogue import Catalogue
 from promring.consul.client import WAIT_S, Client, answer_within
 from promring.consul.instances import FILTERED, READ_RULES, Instances
-from promring.model import Answer, ConsulError, Empty, Known, Members, Unknown
+from promring.model import LONG_AGO, Answer, ConsulError, Empty, Known, Members, Unknown
 from promring.runtime.backoff import Bucket
 from promring.telemetry.log import Logger
 
@@ -72,7 +72,7 @@ class HealthWatch:
         self._bucket = Bucket(RATE_PER_S, BURST)
         self._hurried = 0
         """Answers in a row that should have waited for news, and had none."""
-        self._said_back_at = float("-inf")
+        self._said_back_at = LONG_AGO
         self._publish: Callable[[Answer[Members]], None] = lambda _: None
         self.answered_at = time.monotonic()
         """When Consul last gave an answer; at first, when this object, or the one before a reload, was made."""

@@ -44,9 +44,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from promring.core.missing import INFINITY, Missing, missing_at_once
+from promring.core.missing import Missing, missing_at_once
 from promring.core.standing import FORGIVEN_S, History, Rules, Standing, State
-from promring.model import Members, Reply
+from promring.model import NEVER_ENDS, Members, Reply
 
 TOLD_S = 10.0
 """So long the controller that leads takes at most to tell who is not in its plan."""
@@ -70,7 +70,7 @@ class Aside(NamedTuple):
     since: float
 
 
-NOBODY_ASIDE = Aside(frozenset(), INFINITY)
+NOBODY_ASIDE = Aside(frozenset(), NEVER_ENDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +88,9 @@ class Admitted:
     vouched: tuple[str, ...] = ()
     said: str = ""
     suspects: Members = ()
-    began_at: float = INFINITY
+    began_at: float = NEVER_ENDS
     until: float | None = None
-    again_at: float = INFINITY
+    again_at: float = NEVER_ENDS
 
     @property
     def aside(self) -> Aside:
@@ -160,7 +160,7 @@ def admit(
         standings |= {name: standings[name].joined(now) for name in needed}
     staying = tuple(name for name in found.lost if name not in found.leaving)
     after = History(standings, found.panic_since if staying else None)
-    warming_up, warm_at = ("", INFINITY) if history.members or let_in else _warm_up(after, rules, now)
+    warming_up, warm_at = ("", NEVER_ENDS) if history.members or let_in else _warm_up(after, rules, now)
     if not warming_up and not after.members:
         after = _all_in(after, now, drained, led.waiting if led else ())
     return Admitted(
@@ -173,7 +173,7 @@ def admit(
         suspects=missing.suspects(staying),
         began_at=missing.began_at,
         until=warm_at if warming_up else _held_until(after, staying, found.ends_at, probed, rules, now),
-        again_at=min(at for at in (found.ends_at, warm_at, *_due(after.standings, rules, led), INFINITY) if at > now),
+        again_at=min(at for at in (found.ends_at, warm_at, *_due(after.standings, rules, led), NEVER_ENDS) if at > now),
     )
 
 
@@ -193,11 +193,11 @@ def _may_have(some: Mapping[str, Standing], drained: Collection[str]) -> list[st
 
 
 def joins_at(one: Standing, rules: Rules, led: Led | None) -> float:
-    """When one that is joining comes in at the latest, if it stays; inf: when the leader lets it in."""
+    """When one that is joining comes in at the latest, if it stays; ``NEVER_ENDS``: when the leader lets it in."""
     if led is None or (one.scraper.id in led.out and one.scraper.id not in led.waiting):
         return one.joins_at(rules)
     if one.scraper.id in led.waiting:
-        return INFINITY
+        return NEVER_ENDS
     return min(one.joins_at(rules), one.since + max(rules.join_delay_s, TOLD_S))
 
 
@@ -233,7 +233,7 @@ class _Leaving:
     panic_since: float | None = None
     panic: str = ""
     said: str = ""
-    ends_at: float = INFINITY
+    ends_at: float = NEVER_ENDS
 
 
 def _leaving(
@@ -306,13 +306,13 @@ def _warm_up(history: History, rules: Rules, now: float) -> tuple[str, float]:
     """Why the first scrapers are still waited for, and until when; an empty text when they are not."""
     joining = {n: one for n, one in history.standings.items() if one.state is State.JOINING}
     if not joining:
-        return "", INFINITY
+        return "", NEVER_ENDS
     wait_s = rules.wait_most_s if rules.wait_scrapers else rules.join_delay_s
     ends_at = min(one.since for one in joining.values()) + wait_s
     absent = sorted(rules.expected - joining.keys())
     enough = len(joining) >= rules.wait_scrapers if rules.wait_scrapers else bool(rules.expected) and not absent
     if now >= ends_at or enough:
-        return "", INFINITY
+        return "", NEVER_ENDS
     others = f" for {', '.join(absent[:10])}" if absent else ""
     if rules.wait_scrapers:
         others = f" for {rules.wait_scrapers}"

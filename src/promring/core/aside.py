@@ -22,12 +22,12 @@ import numpy as np
 import numpy.typing as npt
 
 from promring.core.admission import Aside
-from promring.core.claims import NEVER, Claims
+from promring.core.claims import Claims
 from promring.core.packing import NOBODY
 from promring.core.placement import Policy, capacities, place_living
 from promring.core.refusals import NOTHING_REFUSED, Refused
 from promring.core.ring import Ring
-from promring.model import Loads, Members, Owners, Placement, TargetPool
+from promring.model import NEVER_ENDS, Loads, Members, Owners, Placement, TargetPool
 
 Cells = npt.NDArray[np.bool_]
 """A flag for each cell of ``owners``."""
@@ -103,7 +103,7 @@ def _had_by(scraper: str, pool: TargetPool, aside: Aside, had: Claims) -> Rows:
     """The rows of ``pool`` that it owned before the first of those that are missing went."""
     if scraper not in had.names:
         return np.zeros(len(pool), dtype=bool)
-    mine = (had.scrapers == had.names.index(scraper)) & (had.since < aside.since) & (had.until == NEVER)
+    mine = (had.scrapers == had.names.index(scraper)) & (had.since < aside.since) & (had.until == NEVER_ENDS)
     return np.isin(pool.ids, had.ids[mine])
 
 

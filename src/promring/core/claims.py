@@ -16,12 +16,11 @@ import numpy.typing as npt
 from promring.core.coverage import Seen
 from promring.core.joined import rows_between
 from promring.core.plan import rows_of
-from promring.model import Keys, Owners, TargetPool
+from promring.model import LONG_AGO, NEVER_ENDS, Keys, Owners, TargetPool
 
 Times = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.intp]
 Flags = npt.NDArray[np.bool_]
-NEVER = np.inf
 TAKEN_MOST, TAKEN_APART_S = 256, 1.0
 APPLIED_S = 10.0
 """In this time a scraper applies a list that it took."""
@@ -58,13 +57,13 @@ class Taken:
         return self if before is self else Taken((*before.uptos, *self.uptos), (*before.ats, *self.ats))
 
     def since(self, begun: Times) -> Times:
-        """For each time at which something was given when it had it; ``NEVER``: it has not yet."""
-        return np.append(np.array(self.ats), NEVER)[np.searchsorted(np.array(self.uptos), begun)]
+        """For each time at which something was given when it had it; ``NEVER_ENDS``: it has not yet."""
+        return np.append(np.array(self.ats), NEVER_ENDS)[np.searchsorted(np.array(self.uptos), begun)]
 
     def upto(self, at: float) -> float:
-        """Until when all that was put in force was in what it had ``at`` that time; ``-NEVER``: it had nothing."""
+        """Until when all that was put in force was in what it had ``at`` that time; ``LONG_AGO``: it had nothing."""
         number = bisect_right(self.ats, at)
-        return self.uptos[number - 1] if number else -NEVER
+        return self.uptos[number - 1] if number else LONG_AGO
 
 
 NOTHING_TAKEN: Mapping[tuple[str, str], Taken] = MappingProxyType({})
@@ -77,7 +76,7 @@ class Claims:
     ``ids``       uint64: the target, as in ``TargetPool.ids``
     ``scrapers``  int32: index in ``names``
     ``since``     float64, seconds: when the claim was put in force
-    ``until``     float64, seconds: when it ends at the latest; ``NEVER`` for an owner
+    ``until``     float64, seconds: when it ends at the latest; ``NEVER_ENDS`` for an owner
     ``made_in``   the pool that they were made in, and the row of each there: what is not searched again; rows None: there is
                   one claim for each row, in order
     """
@@ -107,8 +106,8 @@ class Claims:
 
     @property
     def ends_next(self) -> float:
-        """When the next one ends; ``NEVER`` when none does."""
-        return float(self.until.min(initial=NEVER))
+        """When the next one ends; ``NEVER_ENDS`` when none does."""
+        return float(self.until.min(initial=NEVER_ENDS))
 
     def __eq__(self, other: object) -> bool:
         """The same claims, those that end the same ones; whenever that is."""
@@ -125,8 +124,8 @@ class Claims:
 
 
 def never(count: int) -> Times:
-    """So many times ``NEVER``, of claims that have no end: read-only, and in no more memory than one."""
-    return np.broadcast_to(np.float64(NEVER), count)
+    """So many times ``NEVER_ENDS``, of claims that have no end: read-only, and in no more memory than one."""
+    return np.broadcast_to(np.float64(NEVER_ENDS), count)
 
 
 NO_CLAIMS = Claims((), *(np.empty(0, dtype=kind) for kind in (np.uint64, np.int32, np.float64, np.float64)))  # type: ignore[arg-type]
@@ -136,10 +135,10 @@ def taken_at(
     pool: TargetPool, names: Sequence[str], held: tuple[Rows, Owners, Times], taken: Mapping[tuple[str, str], Taken]
 ) -> Times:
     """For each that is ``held`` (row, scraper, since) when the scraper took the first slice with it since then, seconds;
-    ``NEVER``: none is known. ``names``: of the scrapers; ``taken``: by service and name.
+    ``NEVER_ENDS``: none is known. ``names``: of the scrapers; ``taken``: by service and name.
     """
     rows, scrapers, since = held
-    at = np.full(len(rows), NEVER)
+    at = np.full(len(rows), NEVER_ENDS)
     for number in np.unique(scrapers).tolist():
         mine = np.flatnonzero(scrapers == number)
         mine = mine[np.argsort(rows[mine], kind="stable")]

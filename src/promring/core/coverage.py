@@ -21,13 +21,12 @@ from promring.core.marks import Marks
 from promring.core.plan import rows_of, shares
 from promring.core.shown import ids_shown
 from promring.core.unlabelled import TAKEN_AWAY, listed_ids
-from promring.model import Keys, Placement, TargetPool
+from promring.model import LONG_AGO, Keys, Placement, TargetPool
 
 Flags = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.intp]
 Times = npt.NDArray[np.float64]
 FOREIGN_KEPT = ERRORS_KEPT = 100
-NEVER = -np.inf
 STALE_INTERVALS, STALE_LEAST_S = 3.0, 15.0
 INTERVAL_UNKNOWN_S = 60.0
 """Prometheus' default."""
@@ -55,7 +54,7 @@ class Active(NamedTuple):
 class Seen:
     """What one scraper was seen doing, asked ``at`` (monotonic seconds). One row a target of the pool, ids ascending.
 
-    ``scraped_at``  float64, monotonic seconds: when it last asked the target, or a little earlier; ``NEVER``: it did not
+    ``scraped_at``  float64, monotonic seconds: when it last asked the target, or a little earlier; ``LONG_AGO``: it did not
     ``up``          whether that scrape was a good one
     """
 
@@ -94,8 +93,8 @@ class Seen:
     @property
     def still(self) -> str:
         """That it asked none of its targets lately, although once; mostly empty."""
-        newest = float(self.scraped_at.max(initial=NEVER))
-        if newest == NEVER or self.scraped.any():
+        newest = float(self.scraped_at.max(initial=LONG_AGO))
+        if newest == LONG_AGO or self.scraped.any():
             return ""
         return f"its newest scrape was {self.at - newest:.0f} s before the Date of its answer: one of these clocks is wrong?"
 
@@ -104,12 +103,12 @@ class Seen:
         return max(STALE_LEAST_S, STALE_INTERVALS * (self.interval_s or INTERVAL_UNKNOWN_S))
 
     def of(self, ids: Keys) -> tuple[Times, Flags]:
-        """For each id when that target was last asked (``NEVER``: not lately), and whether with success."""
+        """For each id when that target was last asked (``LONG_AGO``: not lately), and whether with success."""
         if not len(self.ids):
-            return np.full(len(ids), NEVER), np.zeros(len(ids), dtype=bool)
+            return np.full(len(ids), LONG_AGO), np.zeros(len(ids), dtype=bool)
         at = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
         there = (self.ids[at] == ids) & self.scraped[at]
-        return np.where(there, self.scraped_at[at], NEVER), there & self.up[at]
+        return np.where(there, self.scraped_at[at], LONG_AGO), there & self.up[at]
 
     def lists(self, ids: Keys) -> bool:
         """Whether the scraper has all these targets."""
@@ -169,11 +168,11 @@ class Index:
             if key is None:
                 unknown.append(one.discovered)
                 continue
-            asked_at = NEVER if one.age_s is None or one.never_asked else at - one.age_s
+            asked_at = LONG_AGO if one.age_s is None or one.never_asked else at - one.age_s
             ids.append(key)
             if one.error and not one.up and len(errors) < ERRORS_KEPT:
                 errors[key] = one.error
-            columns.append((asked_at, one.up and asked_at > NEVER))
+            columns.append((asked_at, one.up and asked_at > LONG_AGO))
             interval_s, why = max(interval_s, one.interval_s or 0.0), why or one.never_asked
         may_be = listed_ids(self.pool, unknown)
         foreign = [labels.get("__address__", "") for labels, key in zip(unknown, may_be.tolist(), strict=True) if not key]

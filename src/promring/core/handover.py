@@ -26,7 +26,6 @@ import numpy as np
 
 from promring.core.claims import (
     APPLIED_S,
-    NEVER,
     Claims,
     Flags,
     Rows,
@@ -42,7 +41,7 @@ from promring.core.evidence import Evidence, Handover
 from promring.core.joined import carried_over
 from promring.core.packing import NOBODY
 from promring.core.room import Held, held_by, is_short, keeping
-from promring.model import Loads, Owners, Placement, TargetPool
+from promring.model import LONG_AGO, NEVER_ENDS, Loads, Owners, Placement, TargetPool
 
 NO_ROW = np.int32(-2)
 
@@ -82,17 +81,17 @@ def schedule(
         rows, scrapers, since, until, stays = rows[extra], scrapers[extra], since[extra], until[extra], stays[extra]
     if len(rows):
         held = held_by(pool, names, (rows, scrapers, since), evidence.sees, evidence.taken)
-        has = taken_at(pool, names, (rows, scrapers, since), evidence.taken) < NEVER
+        has = taken_at(pool, names, (rows, scrapers, since), evidence.taken) < NEVER_ENDS
         about = np.zeros(len(pool), dtype=bool)
         about[rows] = True
         about = about[owned]  # of a million targets few are handed over at a moment
         found = _ends(wanted, owned[about], owners[about], begun[about], evidence, policy, replicas)
-        until = np.where(until == NEVER, now + policy.overlap_s, until)
-        until = np.maximum(until, np.where(np.isfinite(found.due), found.due, -NEVER)[rows])
+        until = np.where(until == NEVER_ENDS, now + policy.overlap_s, until)
+        until = np.maximum(until, np.where(np.isfinite(found.due), found.due, LONG_AGO)[rows])
         ends = found.of(until <= now, held)
         ends |= policy.overlap_s <= 0
         kept = stays | _first_of_row(held, has, until, ~ends & ~stays, replicas, spare=policy.confirm)
-        until = np.where(stays, NEVER, until)
+        until = np.where(stays, NEVER_ENDS, until)
         rows, scrapers, since, until = rows[kept], scrapers[kept], since[kept], until[kept]
     return _claims(pool, names, (owned, owners, begun), (rows, scrapers, since, until)), _with_holders(
         wanted, rows, scrapers
@@ -182,7 +181,7 @@ def _stand_ins(claims: Claims, wanted: Placement) -> tuple[Rows, Owners]:
     """Who keeps a target, without an end, that ``wanted`` does not give it: rows and scrapers."""
     rows = claims.rows(wanted.pool)
     stays = ~_are_owners(wanted, rows, claims.scrapers)
-    stays &= (claims.until == NEVER) & (rows < len(wanted.pool))
+    stays &= (claims.until == NEVER_ENDS) & (rows < len(wanted.pool))
     return rows[stays], claims.scrapers[stays]
 
 
@@ -233,7 +232,7 @@ class _Ends:
     def of(self, late: Flags, held: Held) -> Flags:
         """Which of those that are ``held`` end. ``late``: its time is over."""
         rows = held.rows
-        by_time = late & (self.due[rows] < NEVER) & ~(held.success & self.readable[rows])
+        by_time = late & (self.due[rows] < NEVER_ENDS) & ~(held.success & self.readable[rows])
         by_time &= ~(held.listed & self.lacked[rows])
         return np.asarray(self.strong[rows] | (held.failure & self.weak[rows]) | by_time)
 
@@ -244,7 +243,7 @@ def _ends(
     """``rows``, ``owners``, ``begun``: the owners that it is about, and since when."""
     pool = wanted.pool
     strong, weak, readable, lacked = (np.zeros(len(rows), dtype=bool) for _ in range(4))
-    due = np.full(len(rows), NEVER)
+    due = np.full(len(rows), NEVER_ENDS)
     for scraper, mine in zip(wanted.scrapers, by_scraper(owners, len(wanted.scrapers)), strict=True):
         if not len(mine) or (policy.confirm and scraper.id in evidence.silent):
             continue
@@ -256,7 +255,7 @@ def _ends(
             overlap_s[part] = evidence.overlap_s(policy, service, scraper.id)
             fresh_s[part] = evidence.fresh_s(service, scraper.id)
             told[part] = (service, scraper.id) in evidence.intervals
-        due[mine] = np.maximum(taken_at, evidence.answering.get(scraper.id, -NEVER)) + overlap_s
+        due[mine] = np.maximum(taken_at, evidence.answering.get(scraper.id, LONG_AGO)) + overlap_s
         one = evidence.seen.get(scraper.id) if policy.confirm else None
         if one is None:
             continue
@@ -269,7 +268,7 @@ def _ends(
         strong[mine] = tried_since & up
         weak[mine] = tried_since | ((has | late) & among(one.dropped, ids))
     needed = (wanted.owners[:, :replicas] >= 0).sum(axis=1)
-    latest = np.full(len(pool), -NEVER)
+    latest = np.full(len(pool), LONG_AGO)
     proper = (wanted.owners[rows, :replicas] == owners[:, None]).any(axis=1)
     np.maximum.at(latest, rows[proper], due[proper])
     return _Ends(
@@ -290,7 +289,7 @@ def _first_of_row(held: Held, has: Flags, until: Times, among: Flags, most: int,
     kept = np.zeros(len(held.rows), dtype=bool)
     chosen = np.flatnonzero(among)
     good = held.success
-    until = np.where(good, NEVER, until)
+    until = np.where(good, NEVER_ENDS, until)
     worst = (held.scrapers, until, held.had_since, ~has & ~good, held.lacked, ~good, held.rows)  # the last counts first
     order = chosen[np.lexsort([one[chosen] for one in worst])]
     ordered = held.rows[order]

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from promring.core.standing import NEVER, Rules, Standing, State
-from promring.model import Members, Reply
+from promring.core.standing import Rules, Standing, State
+from promring.model import LONG_AGO, NEVER_ENDS, Members, Reply
 
 NAMED_MOST = 20
-INFINITY = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +26,7 @@ class Missing:
     def began_at(self) -> float:
         """When the first of them went."""
         some = (self.standings[name] for name in self.ids)
-        return min((one.since if one.state is State.LEAVING else one.left_at for one in some), default=INFINITY)
+        return min((one.since if one.state is State.LEAVING else one.left_at for one in some), default=NEVER_ENDS)
 
     def suspects(self, lost: Collection[str]) -> Members:
         """Who shall be asked directly while some are ``lost``: those, and who left before."""
@@ -54,6 +53,8 @@ def missing_at_once(
     """
     counting = {n: one for n, one in standings.items() if one.scraper.able and n not in drained}
     recent = {n for n, one in counting.items() if now - one.left_at < rules.panic_hold_s}
-    base = recent | {n for n, one in counting.items() if one.planned or (one.state is State.JOINING and one.left_at > NEVER)}
+    base = recent | {
+        n for n, one in counting.items() if one.planned or (one.state is State.JOINING and one.left_at > LONG_AGO)
+    }
     missing = {n for n in recent if standings[n].state is State.OUT} | (base & set(gone))
     return Missing(tuple(sorted(missing)), len(base), standings)

@@ -12,9 +12,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from promring.core.claims import NEVER, NO_CLAIMS, Claims, Taken
+from promring.core.claims import NO_CLAIMS, Claims, Taken
 from promring.core.coverage import Seen
-from promring.model import Failing, Keys, Members
+from promring.model import NEVER_ENDS, Failing, Keys, Members
 
 Refused = Mapping[tuple[str, str], Keys]
 """By service and scraper: the ids of the fleet that the scraper has, uint64. It gets no others of that service."""
@@ -61,5 +61,5 @@ def _has(scraper: str, claims: Claims, taken: Taken | None, seen: Seen | None) -
     if scraper in claims.names and (taken is not None or seen is None):
         mine = claims.scrapers == claims.names.index(scraper)
         theirs = claims.ids[mine]
-        found = np.union1d(found, theirs if taken is None else theirs[taken.since(claims.since[mine]) < NEVER])
+        found = np.union1d(found, theirs if taken is None else theirs[taken.since(claims.since[mine]) < NEVER_ENDS])
     return found

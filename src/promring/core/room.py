@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from promring.core.claims import APPLIED_S, NEVER, Flags, Rows, Taken, Times, among, by_scraper, shown_by, taken_at
+from promring.core.claims import APPLIED_S, Flags, Rows, Taken, Times, among, by_scraper, shown_by, taken_at
 from promring.core.coverage import Seen
-from promring.model import Loads, Owners, Placement, TargetPool
+from promring.model import NEVER_ENDS, Loads, Owners, Placement, TargetPool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +44,7 @@ class Held:
         """``since``, and one and the same time for all with success. When a claim began each controller knows a little
         differently; of scrapers with success all controllers must choose the same one.
         """
-        return np.where(self.success, NEVER, self.since)
+        return np.where(self.success, NEVER_ENDS, self.since)
 
 
 def held_by(
@@ -72,7 +72,7 @@ def held_by(
             lacked[mine], looked_at[mine] = (since[mine] <= one.at) & ~shown_by(one, ids), one.at
     some = np.flatnonzero(lacked)
     took = taken_at(pool, names, (rows[some], scrapers[some], since[some]), taken)
-    lacked[some] = (took == NEVER) | (took + APPLIED_S <= looked_at[some])
+    lacked[some] = (took == NEVER_ENDS) | (took + APPLIED_S <= looked_at[some])
     return Held(rows, scrapers, since, success, sure, failure, listed, lacked)
 
 

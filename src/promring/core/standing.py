@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from promring.model import Members, Scraper
+from promring.model import LONG_AGO, Members, Scraper
 
 DELAY_MOST_S = 300.0
 FORGIVEN_S = 600.0
 NEEDED_FLAPS = 2
 """A scraper that is needed waits no longer than after so many quick leaves."""
-NEVER = float("-inf")
 
 
 class State(Enum):
@@ -50,10 +49,10 @@ class Standing:
     scraper: Scraper
     state: State
     since: float
-    joined_at: float = NEVER
-    left_at: float = NEVER
+    joined_at: float = LONG_AGO
+    left_at: float = LONG_AGO
     flaps: int = 0
-    answered_at: float = NEVER
+    answered_at: float = LONG_AGO
 
     @property
     def planned(self) -> bool:
@@ -132,4 +131,4 @@ class History:
     @classmethod
     def of(cls, members: Members) -> History:
         """These are in the plan, since ever."""
-        return cls({s.id: Standing(s, State.IN, NEVER) for s in members})
+        return cls({s.id: Standing(s, State.IN, LONG_AGO) for s in members})

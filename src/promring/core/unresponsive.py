@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from promring.model import Members, Reply
+from promring.model import NEVER_ENDS, Members, Reply
 
 REFUSES_S = 60.0
 """Longer than a restart, and than most checks need to tell that it is dead."""
@@ -48,7 +48,7 @@ class Unresponsive:
     heard: frozenset[str] = frozenset()
     since: Mapping[str, float] = field(default_factory=dict)
     scrapers: Mapping[str, Reply | None] = field(default_factory=dict)
-    ends_next: float = float("inf")
+    ends_next: float = NEVER_ENDS
     """When the next scraper becomes unresponsive if it gives no answer until then, monotonic seconds."""
 
     @classmethod
@@ -101,7 +101,7 @@ class Unresponsive:
             if name in self.scrapers or (name in off and now - since[name] >= _patience_s(reply))
         }
         waits = (since[name] + _patience_s(mute[name]) for name in off if name not in found)
-        return Unresponsive(heard, since, found, min(waits, default=float("inf")))
+        return Unresponsive(heard, since, found, min(waits, default=NEVER_ENDS))
 
 
 def _patience_s(reply: Reply | None) -> float:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from promring.core.admission import NOBODY_ASIDE, Aside
 from promring.core.standing import History
-from promring.model import Fact, Members, Release, Reply, TargetPool
+from promring.model import NEVER_ENDS, Fact, Members, Release, Reply, TargetPool
 
 SOURCE_DOUBTS = frozenset({"source_empty", "source_shrank", "source_grew"})
 RELEASABLE = SOURCE_DOUBTS | {"panic", "warming_up", "targets_unknown"}
@@ -120,9 +120,9 @@ class Judgement:
     verdict: Verdict
     history: History
     suspects: Members = ()
-    again_at: float = float("inf")
+    again_at: float = NEVER_ENDS
 
 
 def ends_next(verdict: Verdict | ServiceVerdict, now: float) -> float:
     """When the next thing that it holds ends by itself; infinity when none does."""
-    return min((one.until for one in verdict.withheld if one.until is not None and one.until > now), default=float("inf"))
+    return min((one.until for one in verdict.withheld if one.until is not None and one.until > now), default=NEVER_ENDS)

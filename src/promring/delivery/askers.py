@@ -8,7 +8,6 @@ so in each question, and names the services; after ``DECLINES_S`` without a ques
 from __future__ import annotations
 
 import contextlib
-import math
 import re
 import time
 from collections.abc import Callable, Collection, Iterable
@@ -16,7 +15,7 @@ from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 from promring.delivery.receiver import parse_generation
-from promring.model import Generation
+from promring.model import NEVER_ENDS, Generation
 from promring.runtime.text import clean
 
 STILL_S = 180.0
@@ -91,7 +90,7 @@ def together(deliveries: Iterable[Askers]) -> dict[str, Asker]:
     found: dict[str, Asker] = {}
     for name, one in (pair for askers in deliveries for pair in askers.items()):
         known = found.get(name, one)
-        lacking = min(known, one, key=lambda asker: math.inf if asker.untaken_since is None else asker.untaken_since)
+        lacking = min(known, one, key=lambda asker: NEVER_ENDS if asker.untaken_since is None else asker.untaken_since)
         found[name] = lacking._replace(at=max(known.at, one.at), again=known.again or one.again)
     return found
 

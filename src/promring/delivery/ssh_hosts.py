@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import math
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from promring.delivery.ssh_connect import Connector, UntrustedError
 from promring.delivery.ssh_host import Failed, File, Held, Host, Owner, Result, are_same
 from promring.delivery.ssh_push import CrowdedError, FarError, HostError, Work
 from promring.delivery.ssh_trust import UnsentError
-from promring.model import Slice
+from promring.model import LONG_AGO, Slice
 from promring.runtime.backoff import backoff_s
 from promring.runtime.resolver import Resolver
 from promring.runtime.unforeseen import Unforeseen
@@ -292,7 +291,7 @@ class SshHosts:
         if not owner.leads():
             return Outcome(slice_.scraper.id, "withheld")
         if before is not None:  # whatever comes of this, it is to be looked at
-            file.held = before._replace(verified_at=-math.inf)
+            file.held = before._replace(verified_at=LONG_AGO)
         try:
             work = Work(file.path, Envelope.of(slice_), owner.own, functools.partial(_say_odd, host, file), owner.leads)
             outcome = await host.send(work, self._connector, self.settings.timeout)

@@ -11,6 +11,7 @@ from pydantic import Field
 from promring.config.values import ENTRIES_MAX, Interval
 from promring.consul.answers import Read
 from promring.discovery import SourceSettings
+from promring.model import LONG_AGO
 
 DOUBT_S = 60.0
 Texts = Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=ENTRIES_MAX)]
@@ -70,7 +71,7 @@ class Indexes:
 
     newest: int = 0
     until: float = 0.0
-    at: float = float("-inf")
+    at: float = LONG_AGO
 
     def doubts(self, answer: Heard) -> bool:
         """Note an answer. Whether there is doubt about it."""

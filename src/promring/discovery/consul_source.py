@@ -27,7 +27,7 @@ from promring.discovery.consul_labels import Query, pool_of_instances, services_
 from promring.discovery.consul_query import DOUBT_S, ConsulQuery, Heard, Indexes, Place
 from promring.discovery.list_rules import ANY, ListRules
 from promring.discovery.parts import PATIENCE_S, Parts
-from promring.model import ConsulError, DiscoveryError, TargetPool
+from promring.model import LONG_AGO, ConsulError, DiscoveryError, TargetPool
 from promring.runtime.backoff import Bucket
 from promring.runtime.threads import computed
 
@@ -65,7 +65,7 @@ class ConsulSource:
         self._indexes: dict[object, Indexes] = {}
         self._heard: dict[Place, Heard] = {}
         """What watches heard since the last fetch."""
-        self._read_all_at = float("-inf")
+        self._read_all_at = LONG_AGO
         self._changed = asyncio.Event()
         self._listed = asyncio.Event()
         """Set when there are other services to watch."""
@@ -273,7 +273,7 @@ class ConsulSource:
                 if isinstance(key, Place):
                     self._heard[key] = Heard(self._clock(), read)
                 elif index is not None:
-                    self._read_all_at = float("-inf")
+                    self._read_all_at = LONG_AGO
                 self._changed.set()
             back = index is not None and read.index < index
             index = None if back or read.index < 1 else read.index

@@ -10,7 +10,6 @@ Promises: an answer is whole, or says why there is none, within ``timeout_s``. F
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +28,7 @@ from promring.discovery.engine_pools import EnginePools, OtherPoolError, Reading
 from promring.discovery.engine_status import jobs_in, life_in, time_of
 from promring.discovery.engine_turns import SHARE, Looks, Turns, look_every_s
 from promring.discovery.list_rules import ListRules
-from promring.model import DiscoveryError, TargetPool
+from promring.model import NEVER_ENDS, DiscoveryError, TargetPool
 from promring.runtime import secretfile
 from promring.runtime.http_client import HttpError, Response, new_session
 from promring.runtime.redact import shown
@@ -137,7 +136,7 @@ class Engine:
         busy = self._asking is not None and not self._asking.done()
         if read is None or newest is None or busy or began - max(self._looks.at, newest.at) < self.look_every_s:
             return
-        self._looks.at = math.inf  # by nobody else meanwhile
+        self._looks.at = NEVER_ENDS  # by nobody else meanwhile
         try:
             async with new_session(unpack=False) as session:
                 applied = await self._applied(session)

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import ClassVar, Self
 
+from promring.model import NEVER_ENDS
+
 LOOK_S = 0.1
 LOOKS_A_SECOND = 200
 """Of all threads that look: each look, however short, takes the interpreter from the event loop for a moment."""
@@ -64,7 +66,7 @@ class Looking:
     def _run(self) -> None:
         """In the thread."""
         seen: object = None
-        again_at, pause_s = float("inf"), 0.0
+        again_at, pause_s = NEVER_ENDS, 0.0
         while not self._ended.wait(pause_s):
             began, worked = time.monotonic(), time.thread_time()
             try:
@@ -78,7 +80,7 @@ class Looking:
                 again_at = now + self._again_s
                 self._ring()
             elif now >= again_at:
-                again_at = float("inf")
+                again_at = NEVER_ENDS
                 self._ring()
             seen = found
             share = max(SHARE, SHARE_OF_ALL * Looking._looking)

@@ -16,13 +16,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from promring.election.rivals import SILENT_MOST_S, SILENT_S, Rivals
-from promring.model import EPOCH_FOLLOWED_MOST, Failing, Fingerprint, Generation, Members, Release
+from promring.model import EPOCH_FOLLOWED_MOST, LONG_AGO, Failing, Fingerprint, Generation, Members, Release
 
 STEP = 2
 EPOCH_OF_AGENTS_MOST = 10**10
@@ -62,7 +61,7 @@ class Leadership:
     """The epoch of the leader that we follow or followed last; 0: we never did."""
     leader: str = ""
     """Who leads, as far as is known."""
-    heard_at: float = float("-inf")
+    heard_at: float = LONG_AGO
     """When the lock was last seen, which another controller has, on ``clock``."""
     drained: Mapping[str, frozenset[str]] | None = None
     """Scrapers that a person drained, by fleet, for all controllers; None: each for itself. ``drained_told``: in the note
@@ -98,7 +97,7 @@ class Leadership:
     _agents_have: tuple[Generation, float, float] | None = field(default=None, init=False)
     """The newest generation because of which an agent refuses us, since when it is that one, and when that was last said."""
     _agents_patience_s: float = field(default=SILENT_S, init=False)
-    _above_agents_at: float = field(default=-math.inf, init=False)
+    _above_agents_at: float = field(default=LONG_AGO, init=False)
     """When we last went above what an agent has, on ``clock``."""
     _placed_at: dict[str, float] = field(default_factory=dict, init=False)
     """When we last told the loads of a fleet, on ``clock``."""
@@ -192,7 +191,7 @@ class Leadership:
 
     def lately_released(self, service: str) -> tuple[Release, ...]:
         """What was released within ``RELEASED_S``; the same object until there is another release."""
-        recent = self.clock() - self._released_at.get(service, float("-inf")) < RELEASED_S
+        recent = self.clock() - self._released_at.get(service, LONG_AGO) < RELEASED_S
         return self.released.get(service, ()) if recent else ()
 
     def forget_released(self) -> None:
@@ -212,8 +211,8 @@ class Leadership:
         self.changed()
 
     def listed_at(self, service: str, source: str) -> float:
-        """When the list of ``source`` that the last leader had was news to us, monotonic seconds; -inf: it never was."""
-        return self._listed_at.get((service, source), float("-inf"))
+        """When the list of ``source`` that the last leader had was news to us, monotonic; ``LONG_AGO``: it never was."""
+        return self._listed_at.get((service, source), LONG_AGO)
 
     def publish_fingerprints(self, service: str, lists: Mapping[str, Fingerprint]) -> None:
         """As the leader: the plan of ``service`` is made of these now."""

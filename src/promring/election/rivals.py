@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from promring.model import Generation
+from promring.model import LONG_AGO, Generation
 
 SILENT_S = 10.0
 """Who wrote what locks us out and has written nothing for so long is gone, at the first time."""
@@ -19,7 +19,7 @@ class Rivals:
     def __init__(self) -> None:
         self._above: dict[str, tuple[Generation, float]] = {}
         self._patience_s = SILENT_S
-        self.taken_over_at = float("-inf")
+        self.taken_over_at = LONG_AGO
         """When one was gone, and we went above it."""
 
     @property

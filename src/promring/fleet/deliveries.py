@@ -14,14 +14,14 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from promring.core.claims import NEVER, Taken
+from promring.core.claims import Taken
 from promring.core.sight import Sight
 from promring.delivery import Background, Delivery, Outcome, Visited
 from promring.election.leadership import Leadership
 from promring.fleet.decision_log import say_failed
 from promring.fleet.receipts import THERE, Receipts
 from promring.fleet.visitors import Visitors
-from promring.model import Generation, Slice
+from promring.model import LONG_AGO, NEVER_ENDS, Generation, Slice
 from promring.runtime.backoff import backoff_s
 from promring.telemetry.log import Logger
 from promring.telemetry.metrics import Metrics
@@ -86,7 +86,7 @@ class ServiceDeliveries:
         self._empty: frozenset[str] = frozenset()
         """Whose slice has no target."""
         self._changed = changed
-        self._told_at = -NEVER
+        self._told_at = LONG_AGO
         """When the loop was woken by declined slices, monotonic seconds; ``_tells`` is the next time."""
         self._tells: asyncio.TimerHandle | None = None
         self._offered_at: dict[str, float] = {}
@@ -150,7 +150,7 @@ class ServiceDeliveries:
         done = not failed and not any(o.outcome == "waiting" for o in pushed)
         pushed_all = all(o.outcome in THERE for o in pushed)
         settled = all(o.outcome in THERE for outcomes in results for o in outcomes)
-        again_at = NEVER if settled else upto + (COUNTED_AGAIN_S if len(names) >= MANY else 0.0)
+        again_at = NEVER_ENDS if settled else upto + (COUNTED_AGAIN_S if len(names) >= MANY else 0.0)
         self._given = _Given(slices, how, again_at, done) if pushed_all else None
         return done
 

@@ -28,10 +28,9 @@ from dataclasses import replace
 from promring.core.coverage import Seen
 from promring.core.verdicts import Facts
 from promring.fleet.asks import Asks
-from promring.model import Known, Members, Reply, Scraper
+from promring.model import NEVER_ENDS, Known, Members, Reply, Scraper
 from promring.telemetry.log import Logger
 
-INFINITY = float("inf")
 PROOF_S = 60.0
 """So long one that cannot be asked what it scrapes stays after its empty slice was delivered, and one that refuses or is
 silent stays at all.
@@ -156,7 +155,7 @@ class Departures:
     def wakes_at(self) -> float:
         """When the next one has waited for long enough; infinity: none is to."""
         ends = (self._ends_waiting(s) for s in self.scrapers if not s.draining)
-        return min((at for at in ends if at > self._clock()), default=INFINITY)  # one that is late waits for an answer
+        return min((at for at in ends if at > self._clock()), default=NEVER_ENDS)  # one that is late waits for an answer
 
     @property
     def leaving(self) -> set[str]:

@@ -21,7 +21,7 @@ from typing import Generic, TypeVar
 from promring.core.coverage import Seen
 from promring.core.sight import Sight
 from promring.core.verdicts import Facts
-from promring.model import Answer, Empty, Fact, Known, Members, Reply, TargetPool, Unknown
+from promring.model import LONG_AGO, Answer, Empty, Fact, Known, Members, Reply, TargetPool, Unknown
 
 T = TypeVar("T")
 
@@ -52,11 +52,11 @@ class Cell(Generic[T]):
         self._confirmations = confirmations
         self._counted_at = self._heard_at = 0.0
         """When a fresh answer was last counted, and when there was one."""
-        self.asked_at = float("-inf")
+        self.asked_at = LONG_AGO
         """When the last question began that was answered in all its parts, monotonic seconds."""
         self.wanted = asyncio.Event()
         """Set when the loop waits for a newer answer than the one it has."""
-        self._wanted_since = float("-inf")
+        self._wanted_since = LONG_AGO
         self._paused = False
         """Whether the newest answer was none that confirms."""
         self._same = same

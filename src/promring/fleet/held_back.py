@@ -16,10 +16,10 @@ import time
 from collections.abc import Collection, Mapping
 
 from promring.core.idle import Pair
+from promring.model import LONG_AGO, NEVER_ENDS
 from promring.runtime.text import few
 from promring.telemetry.log import Logger
 
-NOT_YET = float("inf")
 NAMED_MOST = 5
 TAKING_S = 30.0
 """So long the others may take to come for what they own now, before they scrape it."""
@@ -70,8 +70,8 @@ class HeldBack:
 
     def waits(self, service: str, name: str) -> bool:
         """Whether it gets nothing of the service now."""
-        return self.until.get((service, name), float("-inf")) > time.monotonic()
+        return self.until.get((service, name), LONG_AGO) > time.monotonic()
 
     def ends_next(self, now: float) -> float:
         """When the next time is over, monotonic seconds."""
-        return min((until for until in self.until.values() if until > now), default=NOT_YET)
+        return min((until for until in self.until.values() if until > now), default=NEVER_ENDS)

@@ -216,7 +216,7 @@ class Judge:
         return [one.scraper for one in self.history.standings.values() if one.state is State.JOINING]
 
     def joins_at(self, one: Standing) -> float:
-        """When one that is joining comes in at the latest, monotonic seconds; inf: when the leader lets it in."""
+        """When one that is joining comes in at the latest, monotonic seconds; ``NEVER_ENDS``: when the leader lets it in."""
         return joins_at(one, self.rules, self._led)
 
     def coming(self, listed: Members, now: float) -> set[str]:

@@ -31,7 +31,7 @@ from promring.fleet.facts import FactBoard
 from promring.fleet.slicing import InForce, Slices, slices_of
 from promring.fleet.state import Memory
 from promring.fleet.takeover import TakeOver
-from promring.model import NONE_FAILING, Failing, Loads, Members, Placement, Plan, Slice, TargetPool
+from promring.model import NEVER_ENDS, NONE_FAILING, Failing, Loads, Members, Placement, Plan, Slice, TargetPool
 from promring.runtime.threads import computed
 from promring.telemetry.log import Logger
 
@@ -264,7 +264,7 @@ class Moves:
         """When a hand-over or a take-over may go on by itself, monotonic seconds."""
         ends = claims.ends_next
         if ends <= now:  # its time is over, and it waits for something that is seen or delivered
-            ends = float("inf") if self.handover.confirm else now
+            ends = NEVER_ENDS if self.handover.confirm else now
         if self.takeover.pending:
             ends = min(ends, self.takeover.ends_at)
         ends = min(ends, self.takeover.held_back.ends_next(now))

@@ -13,10 +13,11 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from promring.core.claims import NEVER, Taken
+from promring.core.claims import Taken
 from promring.core.sight import Runs
 from promring.delivery import Outcome
 from promring.fleet.visitors import Visitors
+from promring.model import LONG_AGO
 
 RUNNING_S = 6.0
 """So long a scraper was seen to run what it shall before it counts: it may have taken a list that it has not applied."""
@@ -78,7 +79,7 @@ class Receipts:
         """
         if served is not None and running:
             upto = min(upto, served.upto(min(one.at for one in running.values()) - RUNNING_S))
-        if upto > -NEVER:
+        if upto > LONG_AGO:
             self._took((name for name, one in running.items() if one.at - one.since >= RUNNING_S), upto)
 
     def offered(self, *, follows: bool = False) -> Mapping[str, Taken]:

@@ -18,7 +18,6 @@ import numpy as np
 from promring.core.claims import Claims
 from promring.core.loads import encode
 from promring.core.second_opinion import SecondOpinions, Sick
-from promring.core.standing import NEVER as NEVER_YET
 from promring.core.standing import Standing
 from promring.core.unresponsive import Answers
 from promring.fleet.state import Memory, ServiceMemory
@@ -34,7 +33,7 @@ from promring.fleet.stretches import (
     rows_left,
     same_bytes,
 )
-from promring.model import Failing, Generation, Members, Owners, Scraper, Slice, TargetPool
+from promring.model import LONG_AGO, Failing, Generation, Members, Owners, Scraper, Slice, TargetPool
 from promring.runtime.disk import Buffer
 
 ANSWERED_APART_S = 10.0
@@ -279,7 +278,7 @@ class Recorder:
 
     def _saved(self, at: float | None) -> float | None:
         """A monotonic time as one of the file's."""
-        return None if at is None or at == NEVER_YET else at + self.shift
+        return None if at is None or at == LONG_AGO else at + self.shift
 
     def _opinions(self, new: SecondOpinions) -> OpinionsRecord:
         """Without the count of looks of targets that nobody else tries yet: they are counted anew."""

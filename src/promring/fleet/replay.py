@@ -15,11 +15,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from promring.core.claims import NEVER, Claims
+from promring.core.claims import Claims
 from promring.core.idle import Idle, IdleJobs
 from promring.core.loads import LoadBook, decode
 from promring.core.second_opinion import SecondOpinions
-from promring.core.standing import NEVER as NEVER_YET
 from promring.core.standing import History, Standing, State
 from promring.core.trials import Trial
 from promring.core.unresponsive import NO_ANSWERS, Answers
@@ -48,7 +47,7 @@ from promring.fleet.state_checks import (
     check_times,
 )
 from promring.fleet.stretches import Rope, decoded
-from promring.model import NONE_FAILING, Failing, Generation, Members, Scraper, Slice, TargetPool
+from promring.model import LONG_AGO, NEVER_ENDS, NONE_FAILING, Failing, Generation, Members, Scraper, Slice, TargetPool
 
 INDEX_BYTES_MAX = 256 << 20
 Read = Callable[[int, int], bytes]
@@ -145,9 +144,9 @@ class _Claims:
         if ((numbers < 0) | (numbers >= len(every))).any() or len(until) != len(ids) or np.isnan(until).any():
             raise ValueError("corrupt: the columns of the claims differ")
         scrapers = np.array([index.get(name, -1) for name in every] or [0], dtype=np.int32)[numbers]
-        held = until != NEVER
+        held = until != NEVER_ENDS
         until[held] = np.maximum(until[held] - clock, 0.0) + now
-        claims = Claims(self.names, ids, scrapers, np.full(len(ids), -NEVER), until)  # had for long
+        claims = Claims(self.names, ids, scrapers, np.full(len(ids), LONG_AGO), until)  # had for long
         check_claims(claims)
         return claims
 
@@ -270,7 +269,7 @@ def _standing(one: StandingRecord, clock: float, now: float) -> Standing:
     check_scraper(one.scraper)
     check_count(one.flaps, "flaps")
     times = [_moment(at, clock, now) for at in (one.since, one.joined, one.left, one.answered)]
-    since, joined, left, answered = (NEVER_YET if at is None else at for at in times)
+    since, joined, left, answered = (LONG_AGO if at is None else at for at in times)
     return Standing(one.scraper, State(one.state), since, joined, left, one.flaps, answered)
 
 

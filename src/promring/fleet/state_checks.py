@@ -17,7 +17,7 @@ import numpy as np
 
 from promring.core.claims import Claims
 from promring.core.fragment import Target
-from promring.model import EPOCH_MOST, SEPARATOR, WEIGHT_MOST, Generation, Members, Scraper, Slice, TargetPool
+from promring.model import EPOCH_MOST, LONG_AGO, SEPARATOR, WEIGHT_MOST, Generation, Members, Scraper, Slice, TargetPool
 
 TIME_MOST_S = 1e11
 COUNT_MOST = 2**62
@@ -104,7 +104,7 @@ def check_claims(claims: Claims) -> None:
     if ((claims.scrapers < 0) | (claims.scrapers >= len(names))).any():
         raise ValueError("corrupt: claims of a scraper that is not named")
     ends = claims.until[np.isfinite(claims.until)]
-    if np.isnan(claims.until).any() or (claims.until == -np.inf).any() or (np.abs(ends) > TIME_MOST_S).any():
+    if np.isnan(claims.until).any() or (claims.until == LONG_AGO).any() or (np.abs(ends) > TIME_MOST_S).any():
         raise ValueError("corrupt: claims that end at no time")
 
 

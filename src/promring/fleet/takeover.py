@@ -13,8 +13,8 @@ from collections.abc import Collection, Mapping
 
 from promring.core.claims import NOTHING_TAKEN, Taken
 from promring.core.idle import Pair
-from promring.fleet.held_back import NOT_YET, TAKING_S, HeldBack
-from promring.model import TargetPool
+from promring.fleet.held_back import TAKING_S, HeldBack
+from promring.model import NEVER_ENDS, TargetPool
 from promring.telemetry.log import Logger
 
 SILENT_S, LOOK_MOST_S = 3.0, 30.0
@@ -28,8 +28,8 @@ class TakeOver:
     def __init__(self, log: Logger, *, needed: bool, hands_over: bool = True) -> None:
         self.held_back = HeldBack(log)
         self._holds_back = needed and hands_over
-        self._since: float | None = NOT_YET if needed else None
-        """Since when a look is waited for; None: none is needed."""
+        self._since: float | None = NEVER_ENDS if needed else None
+        """Since when a look is waited for; ``NEVER_ENDS``: not yet; None: none is needed."""
         self._pool: TargetPool | None = None
         """What is in force, and since when, monotonic seconds."""
         self._pool_since = 0.0
@@ -48,7 +48,7 @@ class TakeOver:
 
     def begin(self) -> None:
         """Another term of ours began: a look is needed, from when we may act."""
-        self._since = NOT_YET
+        self._since = NEVER_ENDS
 
     def knows(self, behind: set[str]) -> None:
         """``behind``: services of which the last leader had a list that we lack. When such a list comes, the scrapers may
@@ -76,7 +76,7 @@ class TakeOver:
 
     def may_act(self) -> None:
         """The guard lets us act: the time for the look runs."""
-        if self._since == NOT_YET:
+        if self._since == NEVER_ENDS:
             self._since = time.monotonic()
 
     def in_force(self, services: Collection[str], pool: TargetPool) -> None:
@@ -88,7 +88,7 @@ class TakeOver:
     def held(self) -> None:
         """The guard holds everything: a look begins when we act again."""
         if self._since is not None:
-            self._since = NOT_YET
+            self._since = NEVER_ENDS
 
     def has_looked(self, looked_at: float, *, can_look: bool, silent: bool = False) -> bool:
         """Whether it is seen now what the scrapers have: or cannot be. ``looked_at``: when the last look at all began;
@@ -111,7 +111,7 @@ class TakeOver:
     @property
     def ends_at(self) -> float:
         """When the wait next ends by itself, monotonic seconds: the one for silent scrapers, then the one for the look."""
-        if self._since is None or self._since == NOT_YET:
-            return NOT_YET
+        if self._since is None or self._since == NEVER_ENDS:
+            return NEVER_ENDS
         for_silent = self._since + SILENT_S
         return for_silent if time.monotonic() < for_silent else self._since + LOOK_MOST_S

@@ -13,7 +13,7 @@ from promring.core.loads import LoadBook, decode, encode
 from promring.election.leadership import Leadership
 from promring.fleet.slicing import in_epoch
 from promring.fleet.state import Memory
-from promring.model import NONE_FAILING, Failing, Members
+from promring.model import LONG_AGO, NONE_FAILING, Failing, Members
 from promring.telemetry.log import Logger
 
 LISTED_STILL_S = 600.0
@@ -32,7 +32,7 @@ class Term:
         self._live: frozenset[str] = frozenset()
         self._inherited = NONE_FAILING
         """Who got nothing, or nothing new of a service, in the plan of the leader before us."""
-        self._inherited_until = float("-inf")
+        self._inherited_until = LONG_AGO
         self._died_at: dict[str, float] = {}
         self._book: tuple[LoadBook | None, bytes] = None, b""
         """The last book of loads that was packed."""
@@ -83,7 +83,7 @@ class Term:
             return listed
         if not leadership.leads():
             now = leadership.clock()
-            untold = (s for s in listed if s.id in self._live or now - self._died_at.get(s.id, float("-inf")) < TOLD_S)
+            untold = (s for s in listed if s.id in self._live or now - self._died_at.get(s.id, LONG_AGO) < TOLD_S)
             return (*untold, *told)
         return (*told, *listed) if leadership.clock() - leadership.led_since < LISTED_STILL_S else listed
 

@@ -22,7 +22,7 @@ from promring.core.unresponsive import NO_ANSWERS, Answers, Unresponsive
 from promring.fleet.decision_log import say_aliases, say_opinions, say_unresponsive
 from promring.fleet.facts import FactBoard
 from promring.fleet.state import Memory
-from promring.model import NONE_FAILING, Failing, Loads, Members, Placement
+from promring.model import NEVER_ENDS, NONE_FAILING, Failing, Loads, Members, Placement
 from promring.runtime.threads import computed
 from promring.telemetry.log import Logger
 
@@ -68,7 +68,7 @@ class Unreachable:
     def ends_next(self) -> float:
         """When the next scraper is not sick any more, or is unresponsive, monotonic seconds."""
         return min(
-            self.unresponsive.ends_next, *(one.until for one in self.opinions.sick(time.monotonic()).values()), float("inf")
+            self.unresponsive.ends_next, *(one.until for one in self.opinions.sick(time.monotonic()).values()), NEVER_ENDS
         )
 
     def doubts(self, facts: FactBoard, alive: Members) -> Members:

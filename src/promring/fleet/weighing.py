@@ -26,7 +26,7 @@ from promring.core.placement import Policy
 from promring.election.leadership import Leadership
 from promring.fleet.state import Memory
 from promring.loads.learner import Known
-from promring.model import Loads, Placement
+from promring.model import NEVER_ENDS, Loads, Placement
 from promring.runtime.threads import computed
 from promring.telemetry.log import Logger
 
@@ -190,4 +190,4 @@ class Weighing:
     def wakes_at(self) -> float:
         """When a newer book that waits for its time may be tried, monotonic seconds."""
         at = max(self._apart_until, self._try_at)
-        return at if at > self._monotonic() and self._leadership.leads() and self._is_news else float("inf")
+        return at if at > self._monotonic() and self._leadership.leads() and self._is_news else NEVER_ENDS

@@ -35,10 +35,13 @@ from promring.model.targets import (
     TargetGroup,
     TargetPool,
 )
+from promring.model.times import LONG_AGO, NEVER_ENDS
 
 __all__ = [
     "EPOCH_FOLLOWED_MOST",
     "EPOCH_MOST",
+    "LONG_AGO",
+    "NEVER_ENDS",
     "NONE_FAILING",
     "PROBLEM_MOST",
     "SEPARATOR",

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
+from promring.model import LONG_AGO
 from promring.telemetry import log
 
 T = TypeVar("T")
@@ -34,7 +35,7 @@ COMPUTING = 4
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 M_ARENA_MAX = -8
 """Of ``malloc.h``."""
-_lack = {"said_at": float("-inf")}
+_lack = {"said_at": LONG_AGO}
 
 
 def favour_the_loop() -> None:

@@ -19,7 +19,7 @@ from promring.core.standing import Standing, State
 from promring.fleet.fleet import Fleet, Service
 from promring.fleet.totals import Total, totals_of
 from promring.fleet.visitors import Visits
-from promring.model import NodeState, Reply
+from promring.model import NEVER_ENDS, NodeState, Reply
 from promring.runtime.text import few
 from promring.web.answers import parts
 from promring.web.answers.parts import Scraper
@@ -32,7 +32,6 @@ SILENT = f"{LEAVES}, and does not answer: it counts as dead after a minute"
 ERRORS_MOST = 5
 SETTLES_S = 15.0
 """So long a list may be new to its scraper."""
-INFINITY = float("inf")
 
 
 def scrapers_of(fleet: Fleet, services: Sequence[Service]) -> list[Scraper]:
@@ -64,7 +63,7 @@ class _View:
         self.nameless = self.reconciler.nameless
         self.errors = _errors(services)
         self.totals = _totals(fleet, services)
-        self.looked_at = min((one.look.at for one in services if one.look.coverage is not None), default=INFINITY)
+        self.looked_at = min((one.look.at for one in services if one.look.coverage is not None), default=NEVER_ENDS)
         self.looks, self.visits, self.askers = _looks(services), _visits(services), askers_of(services)
 
     def scraper(self, name: str) -> Scraper:
@@ -227,7 +226,7 @@ def _times(count: int) -> str:
     return {1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
-def _trouble(scraper: Scraper, seen: ScraperCoverage | None, flaps: int, looked_at: float = INFINITY) -> str:
+def _trouble(scraper: Scraper, seen: ScraperCoverage | None, flaps: int, looked_at: float = NEVER_ENDS) -> str:
     """What is wrong with a scraper, the worst first; empty when nothing is that anybody knows of. ``flaps``: of one
     that is joining, how often it left soon after it had come; ``looked_at``: wall-clock seconds.
     """
