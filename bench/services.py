@@ -95,7 +95,7 @@ def reconciler_of(
         facts.add(name, ["list"])
     term, metrics = Leadership(), Metrics()
     couriers = {
-        name: ServiceDeliveries(FLEET, name, [deliver(name)], term, facts.ring, metrics, log.get()) for name in names
+        name: ServiceDeliveries(FLEET, name, [deliver(name)], term, facts.wake, metrics, log.get()) for name in names
     }
     facts.members.put(members(range(SCRAPERS)))
     return Reconciler(
@@ -106,7 +106,7 @@ def reconciler_of(
         pace=Pace(60.0, 0.0),
         facts=facts,
         planner=Planner(Policy(), {name: Placing(None, 1, salt_of(FLEET, name)) for name in names}, None, (), log.get()),
-        dispatcher=Dispatcher(couriers, {}, term, facts.ring, log.get()),
+        dispatcher=Dispatcher(couriers, {}, term, facts.wake, log.get()),
         leadership=term,
         store=store or Store(folder / "state", FLEET, log.get()),
         memory=Memory(),

@@ -59,7 +59,7 @@ async def _run(folder: Path, suffix: str) -> None:
     _write(path, 0)
     term, metrics = Leadership(), Metrics()
     deliveries: list[Delivery] = [FileDelivery(f"{folder}/out/{{scraper}}.json", log.get()), HttpSdDelivery(())]
-    couriers = ServiceDeliveries("bench", "bench", deliveries, term, facts.ring, metrics, log.get())
+    couriers = ServiceDeliveries("bench", "bench", deliveries, term, facts.wake, metrics, log.get())
     reconciler = Reconciler(
         "bench",
         rules=Rules(join_delay_s=0),
@@ -68,7 +68,7 @@ async def _run(folder: Path, suffix: str) -> None:
         pace=Pace(),
         facts=facts,
         planner=Planner(Policy(), {"bench": Placing()}, None, (), log.get()),
-        dispatcher=Dispatcher({"bench": couriers}, {}, term, facts.ring, log.get()),
+        dispatcher=Dispatcher({"bench": couriers}, {}, term, facts.wake, log.get()),
         leadership=term,
         store=Store(folder / "state", "bench", log.get()),
         memory=Memory(),

@@ -146,7 +146,7 @@ def build_fleet(parts: Parts, context: Context, previous: Previous) -> Fleet:
         _climb_above_lost_state(context.leadership, memory)
     asks = Asks(services=[one.settings.name for one in parts.services] if len(parts.services) > 1 else ())
     facts = FactBoard()
-    asks.changed = facts.ring
+    asks.wake = facts.wake
     services = [_service(one, name, context, previous, asks, facts) for one in parts.services]
     store = _store(name, context, previous)
     reconciler = _reconciler(parts.fleet, services, facts, asks, context, previous, store)
@@ -211,7 +211,7 @@ def _reconciler(
         pulls=all(delivery.pulled for s in services for delivery in s.deliveries),
         audited=keys.audit is not None,
         asks=asks,
-        ring=facts.ring,
+        wake=facts.wake,
         waits_s=keys.join_delay + WAITS_S,
         log=context.log,
     )
@@ -233,7 +233,7 @@ def _reconciler(
         policy_changed=bool(before) and _places_otherwise(before, [s.settings for s in services]),
         departures=departures,
         weighing=Weighing(
-            learns=keys.placement.loads.learns, leadership=context.leadership, ring=facts.ring, log=context.log
+            learns=keys.placement.loads.learns, leadership=context.leadership, wake=facts.wake, log=context.log
         ),
     )
 
@@ -268,11 +268,11 @@ def _dispatcher(
     leadership, metrics, name = context.leadership, context.metrics, fleet.name
     heard = memory.answers.heard if fleet.keys.audit is not None or fleet.keys.handover.confirm else ()
     couriers = {
-        s.name: ServiceDeliveries(name, s.name, s.deliveries, leadership, facts.ring, metrics, _log_of(s, context), heard)
+        s.name: ServiceDeliveries(name, s.name, s.deliveries, leadership, facts.wake, metrics, _log_of(s, context), heard)
         for s in services
     }
     retirements = {s.name: s.retirement for s in services}
-    return Dispatcher(couriers, retirements, leadership, facts.ring, context.log.bind(srv_name=name), memory.undelivered)
+    return Dispatcher(couriers, retirements, leadership, facts.wake, context.log.bind(srv_name=name), memory.undelivered)
 
 
 def _service(parts: ServiceParts, fleet: str, context: Context, previous: Previous, asks: Asks, facts: FactBoard) -> Service:
@@ -301,7 +301,7 @@ def _log_of(service: Service, context: Context) -> Logger:
 
 def _audit(keys: FleetKeys, looks: Mapping[str, Look], reconciler: Reconciler, facts: FactBoard, context: Context) -> Audit:
     wanted, confirm = keys.audit, keys.handover.confirm
-    heard = partial(reconciler.unreachable.hear, lambda: (*reconciler.memory.members, *facts.listed), facts.ring)
+    heard = partial(reconciler.unreachable.hear, lambda: (*reconciler.memory.members, *facts.listed), facts.wake)
     return Audit(
         wanted,
         keys.scraper_api,

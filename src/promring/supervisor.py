@@ -232,7 +232,7 @@ class Supervisor:
 
     def _on_new_term(self) -> None:
         for fleet in self.fleets.values():
-            fleet.facts.ring()
+            fleet.facts.wake()
 
     # --- what runs ---------------------------------------------------------------------------------------------------
 

@@ -133,7 +133,7 @@ class Fleet:
         """Another leader, or the same one after a restart; its wall clock is some years on."""
         return Weighing(
             leadership=Leadership(),
-            ring=lambda: None,
+            wake=lambda: None,
             log=log.get(),
             learns=True,
             clock=lambda: self.now + 1e9,
@@ -180,7 +180,7 @@ def test_loads_alone_move_targets_at_most_once_in_ten_minutes_whoever_leads(said
 
 def test_a_follower_puts_nothing_in_force_by_itself() -> None:
     fleet = Fleet(fleet_pool(30))
-    fleet.weighing = Weighing(leadership=Leadership(alone=False), ring=lambda: None, log=log.get(), learns=True)
+    fleet.weighing = Weighing(leadership=Leadership(alone=False), wake=lambda: None, log=log.get(), learns=True)
     fleet.weighing.receive(Known(Learning(), book_of(fleet.pool, list(range(1, 31))), fleet.pool))
     asyncio.run(fleet.cycle())
     assert fleet.book is None

@@ -143,7 +143,7 @@ async def test_who_comes_for_its_list_has_it_when_it_has_come(clock: Clock) -> N
 async def test_who_cannot_take_what_it_is_offered_counts_as_not_reached(clock: Clock) -> None:
     served = HttpSdDelivery()
     given, rung = couriers(served), list[float]()
-    given.one._changed = lambda: rung.append(clock.now)
+    given.one._wake = lambda: rung.append(clock.now)
     await deliver(given)
     for _ in range(2):
         clock.now += 5.0
@@ -178,7 +178,7 @@ async def test_the_loop_is_told_of_declined_slices_once_a_second_and_of_the_last
     served = HttpSdDelivery()
     given, rung = couriers(served), list[bool]()
     await deliver(given)
-    given.one._changed = lambda: rung.append(B.id in served.declining())
+    given.one._wake = lambda: rung.append(B.id in served.declining())
     for n in range(101):
         served.asked(B.id, [has_none, has_it][n % 2], declines=n % 2 == 0)
     assert rung == [True], "at once, and then not each time"
@@ -486,7 +486,7 @@ async def test_what_is_pushed_in_two_ways_is_taken_when_both_have_it(clock: Cloc
 
 
 class Background(Pushed):
-    def when_done(self, ring: Callable[[], None]) -> None:
+    def when_done(self, wake: Callable[[], None]) -> None:
         pass
 
 

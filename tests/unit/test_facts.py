@@ -232,9 +232,9 @@ def test_what_goes_on_changing_waits_for_one_cycle_but_not_for_ever(
 
     async def played() -> float:
         board, began = FactBoard(loop.time), loop.time()
-        board.ring()
+        board.wake()
         for after_s in rung:
-            loop.call_at(began + after_s, board.ring)
+            loop.call_at(began + after_s, board.wake)
         await board.settle(0.2)
         return loop.time() - began
 
@@ -250,7 +250,7 @@ def test_what_was_quiet_while_the_cycle_before_went_on_waits_no_longer(monkeypat
 
     async def played() -> float:
         board = FactBoard(loop.time)
-        board.ring()
+        board.wake()
         await asyncio.sleep(0.5)
         began = loop.time()
         await board.settle(0.2)

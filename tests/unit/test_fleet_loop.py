@@ -92,10 +92,10 @@ class FleetLoop:
         self.leadership = leadership = leadership or Leadership()
         metrics, memory = Metrics(), memory or Memory()
         self.couriers = {
-            name: ServiceDeliveries(FLEET, name, [sink], leadership, self.facts.ring, metrics, log.get())
+            name: ServiceDeliveries(FLEET, name, [sink], leadership, self.facts.wake, metrics, log.get())
             for name, sink in self.sinks.items()
         }
-        self.dispatcher = Dispatcher(self.couriers, {}, leadership, self.facts.ring, log.get(), memory.undelivered)
+        self.dispatcher = Dispatcher(self.couriers, {}, leadership, self.facts.wake, log.get(), memory.undelivered)
         placing = {name: Placing(None, (replicas or {}).get(name, 1), salt_of(FLEET, name)) for name in SERVICES}
         self.store = Store(folder, FLEET, log.get())
         self.reconciler = Reconciler(
@@ -112,7 +112,7 @@ class FleetLoop:
             memory=memory,
             metrics=metrics,
             log=log.get(),
-            weighing=Weighing(leadership=leadership, ring=self.facts.ring, log=log.get(), learns=learns),
+            weighing=Weighing(leadership=leadership, wake=self.facts.wake, log=log.get(), learns=learns),
         )
 
     def learn(self, heavy: int) -> None:

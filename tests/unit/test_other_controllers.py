@@ -57,8 +57,8 @@ class Serves:
     def __init__(self, folder: Path, term: Leadership, handover: Handover = Handover(30.0)) -> None:  # noqa: B008 - frozen
         self.loop, self.served, self.asks = Loop(folder, leadership=term, handover=handover), HttpSdDelivery(), Asks()
         facts, moves = self.loop.facts, self.loop.reconciler.moves
-        one = ServiceDeliveries("x", "x", [self.served], term, facts.ring, Metrics(), log.get())
-        dispatcher = Dispatcher({"x": one}, {}, term, facts.ring, log.get())
+        one = ServiceDeliveries("x", "x", [self.served], term, facts.wake, Metrics(), log.get())
+        dispatcher = Dispatcher({"x": one}, {}, term, facts.wake, log.get())
         self.loop.reconciler.dispatcher = moves._dispatcher = dispatcher
 
     def departs(self) -> None:

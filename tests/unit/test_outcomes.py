@@ -24,10 +24,10 @@ class Told:
 
     def __init__(self) -> None:
         self.kinds = {"a:1": "written", "b:1": "written"}
-        self.ring: Callable[[], None] | None = None
+        self.wake: Callable[[], None] | None = None
 
-    def when_done(self, ring: Callable[[], None]) -> None:
-        self.ring = ring
+    def when_done(self, wake: Callable[[], None]) -> None:
+        self.wake = wake
 
     async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
         return [Outcome(s.scraper.id, self.kinds[s.scraper.id], "why") for s in slices]
@@ -35,12 +35,12 @@ class Told:
 
 class Round:
     def __init__(self) -> None:
-        self.delivery, self.rings = Told(), 0
-        self.couriers = ServiceDeliveries("x", "x", [self.delivery], Leadership(), self._ring, Metrics(), log.get())
-        self.dispatcher = Dispatcher({"x": self.couriers}, {}, Leadership(), self._ring, log.get())
+        self.delivery, self.woken = Told(), 0
+        self.couriers = ServiceDeliveries("x", "x", [self.delivery], Leadership(), self._wake, Metrics(), log.get())
+        self.dispatcher = Dispatcher({"x": self.couriers}, {}, Leadership(), self._wake, log.get())
 
-    def _ring(self) -> None:
-        self.rings += 1
+    def _wake(self) -> None:
+        self.woken += 1
 
     async def go(self, b: str) -> bool:
         self.delivery.kinds["b:1"] = b
@@ -73,9 +73,9 @@ async def test_only_tries_count_and_the_count_lasts_over_a_wait() -> None:
 
 async def test_a_delivery_in_the_background_wakes_the_loop_and_waiting_is_not_retried_in_a_hurry() -> None:
     round_ = Round()
-    assert round_.delivery.ring is not None
-    round_.delivery.ring()
-    assert round_.rings == 1
+    assert round_.delivery.wake is not None
+    round_.delivery.wake()
+    assert round_.woken == 1
     await round_.go("waiting")
     assert round_.couriers.again_in(60.0) == 60.0
     await round_.go("unsent")

@@ -118,7 +118,7 @@ class Loop:
         self.store = Store(folder, "x", log.get())
         guard = guard or Guard(Rules(join_delay_s=0.0), shrink_threshold=0.0)
         memory, metrics = memory or Memory(), Metrics()
-        self.couriers = ServiceDeliveries("x", "x", [self.sink], self.leadership, self.facts.ring, metrics, log.get())
+        self.couriers = ServiceDeliveries("x", "x", [self.sink], self.leadership, self.facts.wake, metrics, log.get())
         self.reconciler = Reconciler(
             "x",
             rules=guard.rules,
@@ -127,7 +127,7 @@ class Loop:
             pace=pace or Pace(60.0, 0.0),
             facts=self.facts,
             planner=Planner(policy or Policy(), {"x": Placing()}, None, memory.members, log.get()),
-            dispatcher=Dispatcher({"x": self.couriers}, {}, self.leadership, self.facts.ring, log.get()),
+            dispatcher=Dispatcher({"x": self.couriers}, {}, self.leadership, self.facts.wake, log.get()),
             leadership=self.leadership,
             store=self.store,
             memory=memory,

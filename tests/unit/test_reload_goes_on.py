@@ -253,7 +253,7 @@ async def test_what_was_learnt_in_an_earlier_term_is_not_placed_by_in_the_next()
     pool = FleetPool.of({"db": Part(merge([pool_of([TargetGroup.of([f"t{n}:1" for n in range(40)])])], None, None), 1, 0)})
     policy, now = Policy(8), [1000.0]
     term = Leadership(alone=False, clock=lambda: 0.0)
-    weighing = Weighing(leadership=term, ring=lambda: None, log=log.get(), learns=True, monotonic=lambda: now[0])
+    weighing = Weighing(leadership=term, wake=lambda: None, log=log.get(), learns=True, monotonic=lambda: now[0])
     placed = place(pool, Ring(members, 8), policy)
 
     async def by(loads: Loads | None, *, trial: bool = False) -> Placement:

@@ -187,7 +187,7 @@ def test_who_leaves_the_list_stays_what_it_was_while_others_may_come_in(how: str
 
 def test_each_that_leaves_waits_for_its_own_time_and_one_that_dies_for_none() -> None:
     now, rings = 100.0, list[float]()
-    departures = Departures((A,), waits_s=15.0, ring=lambda: rings.append(now), log=log.get(), clock=lambda: now)
+    departures = Departures((A,), waits_s=15.0, wake=lambda: rings.append(now), log=log.get(), clock=lambda: now)
 
     def drained() -> str:
         departures.applied(Facts(Fact(Known((D,))), {}), "e")

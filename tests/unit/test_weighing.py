@@ -23,7 +23,7 @@ def placed(targets: int) -> Placement:
 
 
 def idle() -> Weighing:
-    return Weighing(leadership=Leadership(), ring=lambda: None, log=log.get())
+    return Weighing(leadership=Leadership(), wake=lambda: None, log=log.get())
 
 
 def needed(weighing: Weighing, placement: Placement) -> int:

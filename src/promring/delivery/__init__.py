@@ -78,8 +78,8 @@ class Closing(Protocol):
 class Background(Protocol):
     """A delivery that does not wait for slow receivers."""
 
-    def when_done(self, ring: Callable[[], None]) -> None:
-        """``ring`` is called when what was ``waiting`` has ended, or is due again: ``deliver`` then tells more."""
+    def when_done(self, wake: Callable[[], None]) -> None:
+        """``wake`` is called when what was ``waiting`` has ended, or is due again: ``deliver`` then tells more."""
 
 
 class Delivery(Protocol):

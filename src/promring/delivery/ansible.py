@@ -132,11 +132,11 @@ class AnsibleDelivery:
         self._pushes = pushes or AnsiblePushes(settings, log, pace=pace)
         self._pushes.join(self)
         self._known: dict[str, tuple[Far, Sink]] = {}
-        self._ring: Callable[[], None] = lambda: None
+        self._wake: Callable[[], None] = lambda: None
         self._again: asyncio.TimerHandle | None = None
 
-    def when_done(self, ring: Callable[[], None]) -> None:
-        self._ring = ring
+    def when_done(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
 
     async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
         before, self._known = self._known, {}
@@ -162,7 +162,7 @@ class AnsibleDelivery:
         return outcomes
 
     async def close(self) -> None:
-        self._ring = lambda: None
+        self._wake = lambda: None
         if self._again is not None:
             self._again.cancel()
         await self._pushes.leave(self)
@@ -177,11 +177,11 @@ class AnsibleDelivery:
             if tasks := [push.task for push in pushes if push.task is not None]:
                 await asyncio.wait(tasks, timeout=wait_s)
 
-    def ring(self) -> None:
-        self._ring()
+    def wake(self) -> None:
+        self._wake()
 
     def news(self) -> None:
-        """Something was heard of one that was told to be waiting: ring, but not for each of many."""
+        """Something was heard of one that was told to be waiting: wake the loop, but not for each of many."""
         if self._again is None or self._again.cancelled() or self._again.when() > asyncio.get_running_loop().time() + NEWS_S:
             self._wake_in(NEWS_S)
 
@@ -197,7 +197,7 @@ class AnsibleDelivery:
     def _wake_in(self, seconds: float) -> None:
         if self._again is not None:
             self._again.cancel()
-        self._again = asyncio.get_running_loop().call_later(seconds, self._ring)
+        self._again = asyncio.get_running_loop().call_later(seconds, self._wake)
 
     # --- what ----------------------------------------------------------------------------------------------------------
 

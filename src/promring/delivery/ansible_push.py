@@ -49,7 +49,7 @@ class AnsiblePace:
 class Owner(Protocol):
     """The delivery of one service, as a push sees it."""
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """What was told to be waiting has ended."""
 
     def news(self) -> None:

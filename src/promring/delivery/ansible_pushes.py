@@ -92,7 +92,7 @@ class AnsiblePushes:
         if tasks:
             await asyncio.wait(tasks)
         for other in {one for owners in ending.values() for one in owners if one is not owner}:
-            other.ring()
+            other.wake()
 
     def under_way(self, owner: Owner) -> list[Push]:
         """Those that it has to do with and was not told of."""
@@ -135,7 +135,7 @@ class AnsiblePushes:
             return
         self._say_missing(push.trouble)
         for owner in push.waiting | self.crowded:
-            owner.ring()
+            owner.wake()
 
     def _host(self, name: str, scraper: Scraper, due: Sequence[Due]) -> Host:
         settings = self.settings

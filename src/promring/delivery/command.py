@@ -85,12 +85,12 @@ class CommandDelivery:
         self._settings, self._names = settings, names
         self._sinks: dict[str, _Sink] = {}
         self._gate = asyncio.Semaphore(settings.at_once)
-        self._ring: Callable[[], None] = lambda: None
+        self._wake: Callable[[], None] = lambda: None
         self._listening: set[asyncio.Task[Outcome]] = set()
         """The runs that a delivery waits for: what came of them is told without waking the loop."""
 
-    def when_done(self, ring: Callable[[], None]) -> None:
-        self._ring = ring
+    def when_done(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
 
     async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
         names = {slice_.scraper.id for slice_ in slices}
@@ -137,7 +137,7 @@ class CommandDelivery:
         finally:
             task, sink.task, sink.last = sink.task, None, found
             if task not in self._listening:
-                self._ring()
+                self._wake()
 
     async def _run(self, slice_: Slice) -> Outcome:
         name = slice_.scraper.id

@@ -1,9 +1,9 @@
 """Slices as files on other hosts, over ssh: the delivery of one service.
 
 ``deliver`` begins a try of every host that has a file due (``ssh_hosts``, shared by the services of a fleet), and does not
-wait long for it. A try that has not ended is ``waiting``: it goes on in the background, and rings when it has ended. A host
-that failed is left alone for a while, longer each time. On the other host ``receiver.sh``
-writes the slice: a sender that is killed, frozen or cut off leaves the old slice whole.
+wait long for it. A try that has not ended is ``waiting``: it goes on in the background, and wakes the loop at its end. A
+host that failed is left alone for a while, longer each time. On the other host ``receiver.sh`` writes the slice: a sender
+that is killed, frozen or cut off leaves the old slice whole.
 
 Promises: the newest slice wins; ``leads`` is asked before the bytes travel; nothing goes on after ``close`` or a cancelled
 ``deliver``. A host that is refused for its key, or that refuses ours, is left alone for ``pause_s``. A file that is known to
@@ -145,14 +145,14 @@ class SshDelivery:
         self._hosts = hosts or SshHosts(settings, log, pace=pace, resolver=resolver)
         self._hosts.join(self)
         self._leads: Leads = always
-        self._ring: Callable[[], None] = lambda: None
+        self._wake: Callable[[], None] = lambda: None
         self._again: asyncio.TimerHandle | None = None
 
-    def when_done(self, ring: Callable[[], None]) -> None:
-        self._ring = ring
+    def when_done(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
 
-    def ring(self) -> None:
-        self._ring()
+    def wake(self) -> None:
+        self._wake()
 
     def leads(self) -> bool:
         """By the newest ``leads``: a try may be older."""
@@ -177,7 +177,7 @@ class SshDelivery:
 
     async def close(self) -> None:
         """End all that goes on. The last one at these hosts ends the connections; without it they end after ``idle_s``."""
-        self._ring = lambda: None
+        self._wake = lambda: None
         self._silence()
         await self._hosts.leave(self)
 
@@ -195,7 +195,7 @@ class SshDelivery:
             if failed and not file.is_awaited and not file.is_pushed and host.paused_until <= now:
                 due.append(max(host.retry_at, file.retry_at))
         if due:
-            self._again = asyncio.get_running_loop().call_later(max(0.0, min(due) - now), self._ring)
+            self._again = asyncio.get_running_loop().call_later(max(0.0, min(due) - now), self._wake)
 
     async def _wait_for(self, files: Sequence[File]) -> None:
         """Not long, and hardly at all for those that let us wait the last time."""

@@ -49,7 +49,7 @@ class Owner(Protocol):
     def leads(self) -> bool:
         """Whether this controller leads now."""
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """What was told to be waiting has ended."""
 
 
@@ -105,7 +105,7 @@ class File:
             self.ends.set_result(None)
         if self.told_waiting:
             self.told_waiting = False
-            self.owner.ring()
+            self.owner.wake()
 
 
 @dataclass(eq=False)

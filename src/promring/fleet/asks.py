@@ -27,11 +27,11 @@ class _Asked:
 
 @dataclass
 class Asks:
-    """Of one fleet, since it was started or reloaded. ``services``: their names, where there are several. ``changed`` is
+    """Of one fleet, since it was started or reloaded. ``services``: their names, where there are several. ``wake`` is
     called when another scraper uses it.
     """
 
-    changed: Callable[[], None] = lambda: None
+    wake: Callable[[], None] = lambda: None
     clock: Callable[[], float] = lambda: time.monotonic()  # noqa: PLW0108 - the clock of the moment of the call
     services: Collection[str] = ()
     _asked: dict[tuple[str, str], _Asked] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class Asks:
             one = self._asked[service, scraper] = _Asked()
         one.times, one.at = one.times + 1, self.clock()
         if one.times == OFTEN:
-            self.changed()
+            self.wake()
 
     def _forget_old(self) -> bool:
         """Whether there is room then."""

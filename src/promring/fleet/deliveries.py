@@ -51,7 +51,7 @@ class _Given(NamedTuple):
 class ServiceDeliveries:
     """Its attributes are what is known of the sinks, a thing each.
 
-    ``changed`` wakes the loop: a push that it did not wait for has ended.
+    ``wake`` wakes the loop: a push that it did not wait for has ended.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class ServiceDeliveries:
         service: str,
         deliveries: Sequence[Delivery],
         leadership: Leadership,
-        changed: Callable[[], None],
+        wake: Callable[[], None],
         metrics: Metrics,
         log: Logger,
         heard: Collection[str] = (),
@@ -85,7 +85,7 @@ class ServiceDeliveries:
         """What scrapers could come for here, and when; None: they come for nothing."""
         self._empty: frozenset[str] = frozenset()
         """Whose slice has no target."""
-        self._changed = changed
+        self._wake = wake
         self._told_at = LONG_AGO
         """When the loop was woken by declined slices, monotonic seconds; ``_tells`` is the next time."""
         self._tells: asyncio.TimerHandle | None = None
@@ -101,7 +101,7 @@ class ServiceDeliveries:
             if isinstance(delivery, Visited):
                 delivery.taken, delivery.declined = self.receipts.came, self._declined
             if isinstance(delivery, Background):
-                delivery.when_done(changed)
+                delivery.when_done(wake)
 
     async def deliver(self, slices: Sequence[Slice], *, remembered: bool, pushes: bool, whole: bool = True) -> bool:
         """Give every delivery all slices; it leaves alone what is there already. Whether every sink has its slice.
@@ -212,7 +212,7 @@ class ServiceDeliveries:
 
     def _tell(self) -> None:
         self._tells, self._told_at = None, time.monotonic()
-        self._changed()
+        self._wake()
 
     def _fetched(
         self, served: Sequence[Outcome], present: Collection[str], there: Collection[str], declined: Mapping[str, str]

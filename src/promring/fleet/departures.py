@@ -41,7 +41,7 @@ WAITS_S = 10.0
 
 class Departures:
     """Of one fleet. ``registered``: Consul has them, until they are deregistered. ``pulls``: their slices are only
-    fetched, so an empty one is delivered when it was asked for. ``waits_s``: for others that may come in. ``ring`` wakes the
+    fetched, so an empty one is delivered when it was asked for. ``waits_s``: for others that may come in. ``wake`` wakes the
     loop. An attribute for each thing that is known of those that depart.
     """
 
@@ -53,7 +53,7 @@ class Departures:
         pulls: bool = False,
         audited: bool = False,
         asks: Asks | None = None,
-        ring: Callable[[], None] = lambda: None,
+        wake: Callable[[], None] = lambda: None,
         waits_s: float = WAITS_S,
         log: Logger,
         clock: Callable[[], float] = lambda: time.monotonic(),  # noqa: PLW0108 - the clock of the moment of the call
@@ -66,7 +66,7 @@ class Departures:
         """Who is out of it, and may still be in Consul."""
         self.changed = asyncio.Event()
         self._registered, self._pulls, self._audited = registered, pulls, audited
-        self._asks, self._ring, self._log, self._clock = asks or Asks(), ring, log, clock
+        self._asks, self._wake, self._log, self._clock = asks or Asks(), wake, log, clock
         self._dead: set[str] = set()
         self.down: dict[str, float] = {}
         """Since when each refuses, or is silent."""
@@ -95,7 +95,7 @@ class Departures:
         said = {"leave": " ".join(s.id for s in new), "are_back": " ".join(sorted(back))}
         self._log.info("scraper_list_changed", **{key: names for key, names in said.items() if names})
         self.changed.set()
-        self._ring()
+        self._wake()
 
     def put_probed(self, scraper: str, reply: Reply) -> None:
         """What a direct probe says of one of them. One that refuses or is silent for ``PROOF_S`` is dead."""
@@ -105,11 +105,11 @@ class Departures:
             return
         if scraper not in self.down:
             self.down[scraper] = self._clock()
-            self._ring()  # it waits for nobody any more
+            self._wake()  # it waits for nobody any more
         down_s = self._clock() - self.down[scraper]
         if down_s > PROOF_S and scraper not in self._dead:
             self._dead.add(scraper)
-            self._ring()
+            self._wake()
 
     def go_on_from(self, before: Departures) -> None:
         """Of the fleet before a reload."""
@@ -172,7 +172,7 @@ class Departures:
         left = tuple(s for s in self.gone if (s.host, s.port) not in places)
         if left != self.gone:
             self.gone = left
-            self._ring()
+            self._wake()
 
     @property
     def emptied(self) -> set[str]:
@@ -234,7 +234,7 @@ class Departures:
             return False
         if name not in self._emptied:
             self._emptied[name] = now
-            self._ring()  # it is asked what it scrapes at once
+            self._wake()  # it is asked what it scrapes at once
         since = self._emptied[name]
         last = self._asks.latest(name)
         if (self._pulls or last is not None) and (last is None or last <= since):

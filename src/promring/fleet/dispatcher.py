@@ -28,14 +28,14 @@ FOUND_AGAIN_S = 120.0
 
 
 class Dispatcher:
-    """``couriers``, ``retirements``: by service. ``changed`` wakes the loop."""
+    """``couriers``, ``retirements``: by service. ``wake`` wakes the loop."""
 
     def __init__(
         self,
         couriers: Mapping[str, ServiceDeliveries],
         retirements: Mapping[str, Retirement],
         leadership: Leadership,
-        changed: Callable[[], None],
+        wake: Callable[[], None],
         log: Logger,
         before: Failing = NONE_FAILING,
     ) -> None:
@@ -43,7 +43,7 @@ class Dispatcher:
         that it can, at most ``FOUND_AGAIN_S`` without any word.
         """
         self.couriers, self.retirements = couriers, retirements
-        self._leadership, self._changed, self._log = leadership, changed, log
+        self._leadership, self._wake, self._log = leadership, wake, log
         self._faults, self._refusals = Unforeseen("deliveries", log), Refusing(before.refusing)
         self.failing = before._replace(aliases=())
         """``scrapers``: they are ``cut_off``."""
@@ -139,7 +139,7 @@ class Dispatcher:
         for name in sorted((known_cut_off - cut_off) & reached):  # not who left, nor all when we lead no more
             self._log.info("scraper_deliverable_again", scraper=name)
         if self.failing != known:
-            self._changed()
+            self._wake()
 
     def _was_host(self, pair: tuple[str, str], undelivered: Mapping[tuple[str, str], int]) -> bool:
         """Whether it failed as the scraper could not be reached at all, and not often enough since that can be reached."""

@@ -38,7 +38,7 @@ class Cell(Generic[T]):
 
     def __init__(
         self,
-        changed: Callable[[], None],
+        wake: Callable[[], None],
         clock: Callable[[], float],
         same: Callable[[T, T], bool],
         confirmations: int = 1,
@@ -48,7 +48,7 @@ class Cell(Generic[T]):
         answer that makes it so many fresh equal ones in a row, ``confirmations``, is news, too. ``monotonic``: the clock of
         ``Fact.since``.
         """
-        self._changed = changed
+        self._wake = wake
         self._confirmations = confirmations
         self._counted_at = self._heard_at = 0.0
         """When a fresh answer was last counted, and when there was one."""
@@ -84,7 +84,7 @@ class Cell(Generic[T]):
         confirmed = self.fact.repeats == self._confirmations > before.repeats
         other = type(answer) is not type(before.newest) or self.fact.is_fresh is not before.is_fresh
         if self.fact.good is not before.good or other or never or confirmed:
-            self._changed()
+            self._wake()
 
     def _run(self, answer: Answer[T], *, confirms: bool) -> tuple[Answer[T] | None, int, float]:
         """``Fact.fresh``, ``repeats`` and ``since`` with ``answer``. What does not confirm counts nothing, and no time."""
@@ -145,17 +145,17 @@ class Pace:
 
 
 class SourceBoard:
-    """What the sources of one shard service say. ``ring`` wakes the loop of its fleet."""
+    """What the sources of one shard service say. ``wake`` wakes the loop of its fleet."""
 
     def __init__(
         self,
         sources: Sequence[str],
-        ring: Callable[[], None],
+        wake: Callable[[], None],
         clock: Callable[[], float] = time.time,
         *,
         confirmations: int = 1,
     ) -> None:
-        self.cells: dict[str, Cell[TargetPool]] = {name: Cell(ring, clock, operator.is_, confirmations) for name in sources}
+        self.cells: dict[str, Cell[TargetPool]] = {name: Cell(wake, clock, operator.is_, confirmations) for name in sources}
 
     @property
     def answered(self) -> bool:
@@ -167,12 +167,12 @@ class SourceBoard:
 
 
 class FactBoard:
-    """All facts of one fleet, an attribute each, and the bell that rings when one of them changed."""
+    """All facts of one fleet, an attribute each, and ``wake``, which wakes the loop when one of them changed."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._changed = asyncio.Event()
         self._urgent = asyncio.Event()
-        self._since = self._rung_at = 0.0
+        self._since = self._woken_at = 0.0
         self._clock = clock
         self.seen: Mapping[str, Seen] = {}
         """What each scraper was last seen doing, with the ids of the fleet."""
@@ -185,7 +185,7 @@ class FactBoard:
         self.looked_at = 0.0
         """When the last look at all scrapers began, monotonic seconds."""
         self.look_wanted = asyncio.Event()
-        self.members: Cell[Members] = Cell(self.ring, clock, operator.eq)
+        self.members: Cell[Members] = Cell(self.wake, clock, operator.eq)
         self.services: dict[str, SourceBoard] = {}
         self.listed: Members = ()
         """Who is listed, alive or not, as the membership says it."""
@@ -195,14 +195,14 @@ class FactBoard:
 
     def add(self, service: str, sources: Sequence[str], confirmations: int = 1) -> SourceBoard:
         """The facts of another shard service."""
-        board = self.services[service] = SourceBoard(sources, self.ring, self._clock, confirmations=confirmations)
+        board = self.services[service] = SourceBoard(sources, self.wake, self._clock, confirmations=confirmations)
         return board
 
     def put_listed(self, listed: Members) -> None:
         """Who is listed, alive or not: sorted by id, ids distinct."""
         if listed != self.listed:
             self.listed = listed
-            self.ring()
+            self.wake()
 
     def put_sight(self, sight: Sight, *, awaited: bool) -> None:
         """What the scrapers were seen doing. ``awaited``: the loop waits for it."""
@@ -211,7 +211,7 @@ class FactBoard:
         self.answering, self.intervals = sight.answering, sight.intervals
         self.looked_at = self.looked_at if sight.began is None else sight.began
         if awaited:
-            self.ring()
+            self.wake()
 
     def ask_for_look(self) -> None:
         """A hand-over began: somebody should look soon."""
@@ -228,7 +228,7 @@ class FactBoard:
         """What a suspected scraper does when it is asked directly."""
         if scraper in {s.id for s in self.suspects} and self.probed.get(scraper) is not reply:
             self.probed = {**self.probed, scraper: reply}
-            self.ring()
+            self.wake()
 
     def go_on_from(self, before: FactBoard, was: Mapping[str, str]) -> None:
         """Of the fleet before a reload. ``was``: the names of services then."""
@@ -246,10 +246,10 @@ class FactBoard:
                 cell.stood_still(seconds)
         self.probed = {}
 
-    def ring(self) -> None:
-        self._rung_at = time.monotonic()
+    def wake(self) -> None:
+        self._woken_at = time.monotonic()
         if not self._changed.is_set():
-            self._since = self._rung_at
+            self._since = self._woken_at
             self._changed.set()
 
     def put_members(self, answer: Answer[Members]) -> None:
@@ -264,7 +264,7 @@ class FactBoard:
         as long; a short while when it is urgent.
         """
         latest = time.monotonic() + SETTLE_MOST * debounce_s
-        while (left := min(latest, self._rung_at + debounce_s) - time.monotonic()) > 0 and not self._urgent.is_set():
+        while (left := min(latest, self._woken_at + debounce_s) - time.monotonic()) > 0 and not self._urgent.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await self._urgent.wait()
@@ -281,7 +281,7 @@ class FactBoard:
         return True
 
     def take(self) -> float | None:
-        """Silence the bell. Since when (monotonic seconds) the oldest change has waited; None when none did."""
+        """What woke the loop is taken. Since when (monotonic seconds) the oldest change has waited; None when none did."""
         self._urgent.clear()
         if not self._changed.is_set():
             return None

@@ -243,7 +243,7 @@ class Fleet:
                     group.create_task(work, name=f"{service.name}/{name}")
             group.create_task(self.store.run(), name=f"{self.name}/state")
             keeper = self.reconciler.keeper
-            group.create_task(keeper.keep(facts.ring), name=f"{self.name}/state file")
+            group.create_task(keeper.keep(facts.wake), name=f"{self.name}/state file")
             group.create_task(self.audit.run(), name=f"{self.name}/audit")
             if self.learner is not None:
                 group.create_task(self.learner.run(), name=f"{self.name}/loads")
@@ -278,7 +278,7 @@ class Fleet:
     def save_again(self) -> None:
         """What was saved may be gone."""
         self.reconciler.keeper.forget()
-        self.facts.ring()
+        self.facts.wake()
 
     def silent(self) -> str:
         """Why what is known of the scrapers is too old to go by, or an empty text."""

@@ -88,7 +88,7 @@ class Reconciler:
         )
         self.moves = Moves(handover, facts, dispatcher, log, needs_look=memory.unlooked or not memory.planned)
         self.unreachable = Unreachable(memory.opinions, memory.undelivered.aliases, memory.answers, log=log)
-        self.weighing = weighing or Weighing(leadership=leadership, ring=facts.ring, log=log)
+        self.weighing = weighing or Weighing(leadership=leadership, wake=facts.wake, log=log)
         self.keeper = Keeper(fleet, store, memory if saved else None, metrics, log)
         self._term, self.pulse = Term(fleet, leadership, log), Pulse(self.stood_still)
         self._facts, self._metrics, self._log, self._pace = facts, metrics, log, pace
@@ -278,7 +278,7 @@ class Reconciler:
             self.judge.forget(ended)
             members = tuple(s for s in self.memory.members if s.id not in ended)
             self.memory = replace(self.memory, members=members, history=self.history)
-            self._facts.ring()
+            self._facts.wake()
         if self.departures.remembered != self.memory.departing:
             self.memory = replace(self.memory, departing=self.departures.remembered)
 
@@ -292,7 +292,7 @@ class Reconciler:
         most = self.planner.capacities(placement, self.memory.members)
         if await self.unreachable.look(placement, ring, seen, claims, self.dispatcher.offered, self._facts.intervals, most):
             self.memory = replace(self.memory, opinions=self.opinions)
-            self._facts.ring()
+            self._facts.wake()
 
     # --- what a person asks for --------------------------------------------------------------------------------------
 
@@ -303,13 +303,13 @@ class Reconciler:
             self._log.info("undrain" if back else "drain", scraper=scraper)
             self.memory = replace(self.memory, drained=drained)
             self._term.tell_drained(drained)
-            self._facts.ring()
+            self._facts.wake()
 
     def release(self, service: str | None = None) -> list[Withheld]:
         """Take for right what is held of the scrapers, or of the lists of a ``service``: what is let go by it."""
         let_go = self.judge.release(service)
         if let_go:
-            self._facts.ring()
+            self._facts.wake()
         return let_go
 
     # --- what others read --------------------------------------------------------------------------------------------

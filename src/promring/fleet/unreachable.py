@@ -125,12 +125,12 @@ class Unreachable:
     def hear(
         self,
         known: Callable[[], Members],
-        ring: Callable[[], None],
+        wake: Callable[[], None],
         births: Mapping[str, str],
         scraped: Mapping[str, int],
         shows: Shows,
     ) -> bool:
-        """The scrapers told who they are; ``known``: all that are listed. ``ring`` is called when a plan would change by
+        """The scrapers told who they are; ``known``: all that are listed. ``wake`` is called when a plan would change by
         that. Whether it is decided which name of each server is used.
         """
         ids, before = {s.id for s in known()}, self.aliases
@@ -140,7 +140,7 @@ class Unreachable:
         self._unsure = tuple(pair for pair in unsure if pair in self.aliases)
         say_aliases(self._log, before, self.aliases)
         if self.aliases != before:
-            ring()
+            wake()
         return not undecided(self.aliases, births, self._unsure)
 
 

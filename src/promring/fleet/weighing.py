@@ -48,14 +48,14 @@ class Measured(NamedTuple):
 
 class Weighing:
     """Of one fleet: an attribute for each thing that is known of its loads, and when. ``learns``: whether loads are learnt
-    at all. ``ring`` wakes the loop. ``clock``: wall-clock seconds.
+    at all. ``wake`` wakes the loop. ``clock``: wall-clock seconds.
     """
 
     def __init__(
         self,
         *,
         leadership: Leadership,
-        ring: Callable[[], None],
+        wake: Callable[[], None],
         log: Logger,
         learns: bool = False,
         clock: Callable[[], float] = time.time,
@@ -64,7 +64,7 @@ class Weighing:
         self.learns = learns
         self.known: Known | None = None
         """What was learnt here last."""
-        self._leadership, self._ring, self._log = leadership, ring, log
+        self._leadership, self._wake, self._log = leadership, wake, log
         self._clock, self._monotonic = clock, monotonic
         self._newest: LoadBook | None = None
         self._newest_of = -1
@@ -86,7 +86,7 @@ class Weighing:
         self.known = known
         if known.book is not None and not known.book.same_loads(self._newest):
             self._newest = known.book
-            self._ring()
+            self._wake()
         self._newest_of = self._leadership.epoch
 
     def measured(self, placement: Placement, policy: Policy) -> Measured:
