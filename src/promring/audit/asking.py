@@ -36,7 +36,7 @@ from promring.audit.look import Look
 from promring.audit.question import Expected, Question, ids_of, nothing_seen
 from promring.config.scraper_api import ScraperApi
 from promring.core.coverage import Seen
-from promring.model import Scraper
+from promring.model import Scraper, ServiceScraper
 from promring.runtime.threads import computed
 from promring.runtime.unforeseen import Lasting, Quiet, Unforeseen
 from promring.telemetry.log import Logger
@@ -68,7 +68,7 @@ class Asker:
         """Other names of servers."""
         self.hidden: dict[str, Mapping[str, Seen | AuditError]] = {}
         """What those showed, by name and service, though it counts for another name."""
-        self._dropped_at: dict[tuple[str, str], float] = {}
+        self._dropped_at: dict[ServiceScraper, float] = {}
         self.clocks = Clocks(log)
 
     async def ask_all(
@@ -237,7 +237,7 @@ class Asker:
         for known in (self._failed, self.answering):
             for name in known.keys() - live:
                 del known[name]
-        self._dropped_at = {key: at for key, at in self._dropped_at.items() if key[1] in live}
+        self._dropped_at = {(s, name): at for (s, name), at in self._dropped_at.items() if name in live}
         self.silent &= self._failed.keys()
         self._long &= set(live)
         self._lasting.keep(set(live))

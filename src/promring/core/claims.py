@@ -16,7 +16,7 @@ import numpy.typing as npt
 from promring.core.coverage import Seen
 from promring.core.joined import rows_between
 from promring.core.plan import rows_of
-from promring.model import LONG_AGO, NEVER_ENDS, Keys, Owners, TargetPool
+from promring.model import LONG_AGO, NEVER_ENDS, Keys, Owners, ServiceScraper, TargetPool
 
 Times = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.intp]
@@ -66,7 +66,7 @@ class Taken:
         return self.uptos[number - 1] if number else LONG_AGO
 
 
-NOTHING_TAKEN: Mapping[tuple[str, str], Taken] = MappingProxyType({})
+NOTHING_TAKEN: Mapping[ServiceScraper, Taken] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,7 +132,7 @@ NO_CLAIMS = Claims((), *(np.empty(0, dtype=kind) for kind in (np.uint64, np.int3
 
 
 def taken_at(
-    pool: TargetPool, names: Sequence[str], held: tuple[Rows, Owners, Times], taken: Mapping[tuple[str, str], Taken]
+    pool: TargetPool, names: Sequence[str], held: tuple[Rows, Owners, Times], taken: Mapping[ServiceScraper, Taken]
 ) -> Times:
     """For each that is ``held`` (row, scraper, since) when the scraper took the first slice with it since then, seconds;
     ``NEVER_ENDS``: none is known. ``names``: of the scrapers; ``taken``: by service and name.
@@ -156,8 +156,8 @@ def with_seen(
     before: Claims,
     seen: Mapping[str, Seen],
     pool: TargetPool,
-    told: Collection[tuple[str, str]] = (),
-    taken: Mapping[tuple[str, str], Taken] = NOTHING_TAKEN,
+    told: Collection[ServiceScraper] = (),
+    taken: Mapping[ServiceScraper, Taken] = NOTHING_TAKEN,
 ) -> Claims:
     """``before``, and what scrapers were seen to have besides: another leader gave them that.
 

@@ -11,6 +11,7 @@ from functools import cached_property
 
 from promring.core.claims import APPLIED_S, Taken, Times
 from promring.core.coverage import INTERVAL_UNKNOWN_S, Seen
+from promring.model import ServiceScraper
 
 INTERVALS = 2.0
 """A scraper that took its slice has scraped all of it after so many intervals, and ``APPLIED_S``; no last scrape of a target
@@ -38,13 +39,13 @@ class Evidence:
     """
 
     seen: Mapping[str, Seen] = field(default_factory=dict)
-    taken: Mapping[tuple[str, str], Taken] = field(default_factory=dict)
+    taken: Mapping[ServiceScraper, Taken] = field(default_factory=dict)
     silent: Collection[str] = ()
     answering: Mapping[str, float] = field(default_factory=dict)
     """Since when each answers that is asked, monotonic seconds."""
     pushes: bool = False
     """Whether older slices may still be on their way to somebody: then only a slice that was taken proves anything."""
-    intervals: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    intervals: Mapping[ServiceScraper, float] = field(default_factory=dict)
     served: Mapping[str, Taken] = field(default_factory=dict)
     """By service, of those whose scrapers come for their slices: what these could come for, and when."""
 

@@ -18,10 +18,8 @@ from promring.core.coverage import NO_IDS, Seen
 from promring.core.joined import FleetPool
 from promring.core.plan import rows_of
 from promring.core.ring import Ring
-from promring.model import Keys, TargetPool
+from promring.model import Keys, ServiceScraper, TargetPool
 
-Pair = tuple[str, str]
-"""A service and a scraper."""
 GIVEN_S = 75.0
 """So long a scraper may take to apply a list that it took: a vmagent looks at its files once a minute."""
 LASTS_S = 20.0
@@ -46,8 +44,8 @@ class Lacking:
         return len(self.ids) >= max(1.0, SHARE * self.given)
 
 
-NOTHING_LACKING: Mapping[Pair, Lacking] = {}
-NO_CANARIES: Mapping[Pair, Keys] = {}
+NOTHING_LACKING: Mapping[ServiceScraper, Lacking] = {}
+NO_CANARIES: Mapping[ServiceScraper, Keys] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +69,15 @@ class Idle:
 def lacking(
     pool: TargetPool,
     claims: Claims,
-    taken: Mapping[Pair, Taken],
+    taken: Mapping[ServiceScraper, Taken],
     seen: Mapping[str, Seen],
-    told: Collection[Pair],
-) -> dict[Pair, Lacking]:
+    told: Collection[ServiceScraper],
+) -> dict[ServiceScraper, Lacking]:
     """What each scraper lacks of each service, for the pairs of which something was ``told`` and whose slice holds
     something. ``claims``: what the slices hold; ``taken``: when that was taken; ``seen``: what each scraper does of all
     services.
     """
-    found: dict[Pair, Lacking] = {}
+    found: dict[ServiceScraper, Lacking] = {}
     rows = claims.rows(pool)
     for name, theirs in zip(claims.names, by_scraper(claims.scrapers, len(claims.names)), strict=True):
         if (one := seen.get(name)) is None:
@@ -104,16 +102,16 @@ def lacking(
 class IdleJobs:
     """Who lacks most of what, ``since`` when (monotonic seconds), and who is ``idle``. Never changed."""
 
-    since: Mapping[Pair, float] = field(default_factory=dict)
-    idle: Mapping[Pair, Idle] = field(default_factory=dict)
+    since: Mapping[ServiceScraper, float] = field(default_factory=dict)
+    idle: Mapping[ServiceScraper, Idle] = field(default_factory=dict)
 
-    def doubtful(self, lacks: Mapping[Pair, Lacking], now: float) -> set[Pair]:
+    def doubtful(self, lacks: Mapping[ServiceScraper, Lacking], now: float) -> set[ServiceScraper]:
         """Who has lacked most for long, however few targets that are, and who is idle: nobody to ask to try others'.
         ``lacks``: as ``not_lacked_by_most`` has it.
         """
         return {pair for pair in lacks if now - self.since.get(pair, now) >= LASTS_S} | self.idle.keys()
 
-    def suspects(self, lacks: Mapping[Pair, Lacking], now: float) -> set[Pair]:
+    def suspects(self, lacks: Mapping[ServiceScraper, Lacking], now: float) -> set[ServiceScraper]:
         """Those of the ``doubtful`` who may be idle. A few targets are enough where the scraper lacks most of all that it
         was given.
         """
@@ -123,11 +121,15 @@ class IdleJobs:
             lacked[name] += len(one.ids)
         idle_all = {name for name in lacked if lacked[name] >= max(LEAST, SHARE * given[name])}
         doubtful = self.doubtful(lacks, now)
-        enough = {pair for pair, one in lacks.items() if len(one.ids) >= LEAST or pair[1] in idle_all}
+        enough = {(service, name) for (service, name), one in lacks.items() if len(one.ids) >= LEAST or name in idle_all}
         return (doubtful & enough) | self.idle.keys()
 
     def after(
-        self, lacks: Mapping[Pair, Lacking], reached: Collection[Pair], told: Collection[Pair], now: float
+        self,
+        lacks: Mapping[ServiceScraper, Lacking],
+        reached: Collection[ServiceScraper],
+        told: Collection[ServiceScraper],
+        now: float,
     ) -> IdleJobs:
         """After another look. ``reached``: the suspects of which others scrape enough of what they lack."""
         since = {pair: self.since.get(pair, now) for pair, one in lacks.items() if one.most}
@@ -145,7 +147,7 @@ class IdleJobs:
                 idle[pair] = Idle(len(lacks[pair].ids), lacks[pair].given)
         return IdleJobs(since, idle)
 
-    def told(self, pairs: Iterable[Pair]) -> IdleJobs:
+    def told(self, pairs: Iterable[ServiceScraper]) -> IdleJobs:
         """With those idle that the leader calls so."""
         idle = {pair: self.idle.get(pair, Idle()) for pair in pairs}
         return self if idle.keys() == self.idle.keys() else replace(self, idle=idle)
@@ -163,24 +165,26 @@ class IdleJobs:
 
     def of(self, services: Collection[str]) -> IdleJobs:
         """Of these services alone."""
-        since = {pair: at for pair, at in self.since.items() if pair[0] in services}
-        return IdleJobs(since, {pair: one for pair, one in self.idle.items() if pair[0] in services})
+        return IdleJobs(
+            {(service, name): at for (service, name), at in self.since.items() if service in services},
+            {(service, name): one for (service, name), one in self.idle.items() if service in services},
+        )
 
     def and_those_of(self, other: IdleJobs) -> IdleJobs:
         return IdleJobs({**other.since, **self.since}, {**other.idle, **self.idle})
 
 
-def not_lacked_by_most(lacks: Mapping[Pair, Lacking]) -> dict[Pair, Lacking]:
+def not_lacked_by_most(lacks: Mapping[ServiceScraper, Lacking]) -> dict[ServiceScraper, Lacking]:
     """``lacks`` without the services that most scrapers lack, two at least: the fault is not with these scrapers then."""
     asked = Counter(service for (service, _), one in lacks.items() if one.given)
     lack_most = Counter(service for (service, _), one in lacks.items() if one.most)
     not_they = {service for service, count in lack_most.items() if count > 1 and 2 * count > asked[service]}
-    return {pair: one for pair, one in lacks.items() if pair[0] not in not_they}
+    return {(service, name): one for (service, name), one in lacks.items() if service not in not_they}
 
 
 def only_missing(
-    lacks: Mapping[Pair, Lacking], pool: TargetPool, enough: Flags, tried: Collection[int]
-) -> dict[Pair, Lacking]:
+    lacks: Mapping[ServiceScraper, Lacking], pool: TargetPool, enough: Flags, tried: Collection[int]
+) -> dict[ServiceScraper, Lacking]:
     """``lacks`` without the targets that are scraped anyway. ``enough``: by row of the pool, whether as many scrape it as
     shall; a former owner counts, as the new one may read its list only once in minutes. ``tried``: ids of those that stay
     although they are scraped, since that is a trial.
@@ -193,7 +197,7 @@ def only_missing(
     return {pair: missing(one) if len(one.ids) else one for pair, one in lacks.items()}
 
 
-def lacked_by(lacks: Mapping[Pair, Lacking]) -> dict[str, Keys]:
+def lacked_by(lacks: Mapping[ServiceScraper, Lacking]) -> dict[str, Keys]:
     """By scraper, of all services."""
     found: dict[str, list[Keys]] = {}
     for (_, name), one in lacks.items():
@@ -201,17 +205,19 @@ def lacked_by(lacks: Mapping[Pair, Lacking]) -> dict[str, Keys]:
     return {name: np.concatenate(ids) for name, ids in found.items()}
 
 
-def sampled(suspects: Iterable[Pair], lacks: Mapping[Pair, Lacking], idle: Mapping[Pair, Idle]) -> set[int]:
+def sampled(
+    suspects: Iterable[ServiceScraper], lacks: Mapping[ServiceScraper, Lacking], idle: Mapping[ServiceScraper, Idle]
+) -> set[int]:
     """Ids that others shall try: a few that each suspect ``lacks``. Of one that is ``idle`` others have all of it."""
     return {key for pair in suspects if pair not in idle for key in lacks[pair].ids[:TRIED].tolist()}
 
 
-def canaries(pool: FleetPool, ring: Ring, pairs: Iterable[Pair]) -> dict[Pair, Keys]:
+def canaries(pool: FleetPool, ring: Ring, pairs: Iterable[ServiceScraper]) -> dict[ServiceScraper, Keys]:
     """The ids of the targets by which it is seen when an idle scraper has its list again: the first ``CANARIES`` of those of
     the service that the ring gives it, or else of all. Others own them, so nothing is lost where two controllers differ.
     """
     number = {s.id: i for i, s in enumerate(ring.scrapers) if s.able}
-    pairs = [pair for pair in pairs if pair[1] in number]
+    pairs = [(service, name) for service, name in pairs if name in number]
     if not pairs:
         return {}
     first, found = ring.circle.owners(pool), {}
@@ -223,8 +229,8 @@ def canaries(pool: FleetPool, ring: Ring, pairs: Iterable[Pair]) -> dict[Pair, K
 
 
 def reached_elsewhere(
-    suspects: Iterable[Pair], lacks: Mapping[Pair, Lacking], pool: TargetPool, tried: Flags, good: Flags
-) -> set[Pair]:
+    suspects: Iterable[ServiceScraper], lacks: Mapping[ServiceScraper, Lacking], pool: TargetPool, tried: Flags, good: Flags
+) -> set[ServiceScraper]:
     """The suspects of which others scrape at least half of what they ``tried`` of it with success. ``tried``, ``good``:
     whether somebody asks each row of the pool, and whether one has success.
     """

@@ -14,9 +14,9 @@ import numpy as np
 
 from promring.core.claims import NO_CLAIMS, Claims, Taken
 from promring.core.coverage import Seen
-from promring.model import NEVER_ENDS, Failing, Keys, Members
+from promring.model import NEVER_ENDS, Failing, Keys, Members, ServiceScraper
 
-Refused = Mapping[tuple[str, str], Keys]
+Refused = Mapping[ServiceScraper, Keys]
 """By service and scraper: the ids of the fleet that the scraper has, uint64. It gets no others of that service."""
 NOTHING_REFUSED: Refused = MappingProxyType({})
 
@@ -26,9 +26,9 @@ def refused_now(
     before: Refused,
     members: Members,
     claims: Claims,
-    taken: Mapping[tuple[str, str], Taken],
+    taken: Mapping[ServiceScraper, Taken],
     seen: Mapping[str, Seen],
-    tried: Collection[tuple[str, str]],
+    tried: Collection[ServiceScraper],
 ) -> Refused:
     """The ids that a scraper has of a service, for each refusing and each idle pair of ``failing``. A pair of ``before``
     keeps its ids. Of a refusing pair that was ``tried`` they are what ``taken`` says. The other refusals were found by
@@ -44,13 +44,13 @@ def refused_now(
         by_service.setdefault(service, set()).add(scraper)
     believed = {name for name, some in by_service.items() if len(some) * 2 <= len(members) and not able <= some}
     now = {
-        pair: before[pair]
-        if pair in before
-        else _has(pair[1], claims, taken.get(pair, Taken()) if pair in tried else None, seen.get(pair[1]))
-        if pair in failing.refusing
-        else _has(pair[1], NO_CLAIMS, None, seen.get(pair[1]))
-        for pair in sorted({*failing.refusing, *failing.idle})
-        if pair[0] in believed
+        (service, name): before[service, name]
+        if (service, name) in before
+        else _has(name, claims, taken.get((service, name), Taken()) if (service, name) in tried else None, seen.get(name))
+        if (service, name) in failing.refusing
+        else _has(name, NO_CLAIMS, None, seen.get(name))
+        for service, name in sorted({*failing.refusing, *failing.idle})
+        if service in believed
     }
     return before if now.keys() == before.keys() else now
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from promring.core.claims import APPLIED_S, Flags, Rows, Taken, Times, among, by_scraper, shown_by, taken_at
 from promring.core.coverage import Seen
-from promring.model import NEVER_ENDS, Loads, Owners, Placement, TargetPool
+from promring.model import NEVER_ENDS, Loads, Owners, Placement, ServiceScraper, TargetPool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +52,7 @@ def held_by(
     names: tuple[str, ...],
     held: tuple[Rows, Owners, Times],
     sees: Mapping[str, Seen],
-    taken: Mapping[tuple[str, str], Taken],
+    taken: Mapping[ServiceScraper, Taken],
 ) -> Held:
     """``held``: row, scraper, since; ``names``: of the scrapers; ``sees``: what those do who answer, by name; ``taken``: by
     service and name.

@@ -29,7 +29,6 @@ from promring.core.idle import (
     NOTHING_LACKING,
     IdleJobs,
     Lacking,
-    Pair,
     lacked_by,
     not_lacked_by_most,
     only_missing,
@@ -39,7 +38,7 @@ from promring.core.idle import (
 from promring.core.plan import rows_of, with_more
 from promring.core.ring import Ring
 from promring.core.trials import AFTER, Bars, Trial, gone_on, next_on_ring
-from promring.model import Failing, Keys, Loads, Placement, TargetPool
+from promring.model import Failing, Keys, Loads, Placement, ServiceScraper, TargetPool
 
 TRIALS_LEAST, TRIALS_SHARE = 50, 0.1
 SUSPECT_LEAST, SUSPECT_SHARE = 3, 0.5
@@ -136,8 +135,8 @@ class SecondOpinions:
         ring: Ring,
         seen: Mapping[str, Seen],
         now: float,
-        lacks: Mapping[Pair, Lacking] = NOTHING_LACKING,
-        told: Collection[Pair] = (),
+        lacks: Mapping[ServiceScraper, Lacking] = NOTHING_LACKING,
+        told: Collection[ServiceScraper] = (),
         claims: Claims = NO_CLAIMS,
         capacities: Loads | None = None,
     ) -> SecondOpinions:
@@ -191,7 +190,7 @@ class SecondOpinions:
         return known
 
     def applied(
-        self, placement: Placement, capacities: Loads | None = None, canaries: Mapping[Pair, Keys] = NO_CANARIES
+        self, placement: Placement, capacities: Loads | None = None, canaries: Mapping[ServiceScraper, Keys] = NO_CANARIES
     ) -> Placement:
         """``placement`` with one more owner for each target on trial, and who has it as one of its ``canaries``, as
         far as ``capacities`` (int64, the most load of each scraper; None: no bound) has room.

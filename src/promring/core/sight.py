@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from promring.core.coverage import Seen
-from promring.model import Placement
+from promring.model import Placement, ServiceScraper
 
 
 class Runs(NamedTuple):
@@ -30,5 +30,5 @@ class Sight:
     answering: Mapping[str, float]
     asked: Collection[str]
     running: Mapping[str, Mapping[str, Runs]]
-    intervals: Mapping[tuple[str, str], float]
+    intervals: Mapping[ServiceScraper, float]
     began: float | None

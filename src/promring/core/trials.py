@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from promring.core.coverage import NO_IDS, Seen
-from promring.core.idle import Pair
 from promring.core.plan import rows_of
 from promring.core.ring import Ring
-from promring.model import Keys, Placement
+from promring.model import Keys, Placement, ServiceScraper
 
 AFTER = 3
 PAUSE_S, PAUSE_MOST_S = 600.0, 4 * 3600.0
@@ -46,7 +45,7 @@ class Bars:
     """
 
     suspects: Collection[str]
-    without: Collection[Pair]
+    without: Collection[ServiceScraper]
     lacked: Mapping[str, Keys]
 
     def of(self, service: str) -> set[str]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from promring.delivery.askers import ONE_LOOK_S
-from promring.model import LONG_AGO
+from promring.model import LONG_AGO, ServiceScraper
 
 OFTEN = 2
 LOOKED_APART_S = 60.0
@@ -34,7 +34,7 @@ class Asks:
     wake: Callable[[], None] = lambda: None
     clock: Callable[[], float] = lambda: time.monotonic()  # noqa: PLW0108 - the clock of the moment of the call
     services: Collection[str] = ()
-    _asked: dict[tuple[str, str], _Asked] = field(default_factory=dict)
+    _asked: dict[ServiceScraper, _Asked] = field(default_factory=dict)
     _look_again_at: float = LONG_AGO
 
     def note(self, service: str, scraper: str) -> None:

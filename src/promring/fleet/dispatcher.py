@@ -19,7 +19,7 @@ from promring.election.leadership import Leadership
 from promring.fleet.deliveries import ServiceDeliveries
 from promring.fleet.refusing import Refusing
 from promring.fleet.retirement import Retirement
-from promring.model import NONE_FAILING, Failing, Slice
+from promring.model import NONE_FAILING, Failing, ServiceScraper, Slice
 from promring.runtime.unforeseen import Unforeseen
 from promring.telemetry.log import Logger
 
@@ -47,13 +47,13 @@ class Dispatcher:
         self._faults, self._refusals = Unforeseen("deliveries", log), Refusing(before.refusing)
         self.failing = before._replace(aliases=())
         """``scrapers``: they are ``cut_off``."""
-        self.tried: frozenset[tuple[str, str]] = frozenset()
+        self.tried: frozenset[ServiceScraper] = frozenset()
         """Services and scrapers of which a delivery has said whether it was taken."""
         unheard = {*before.refusing, *((service, name) for service in couriers for name in before.scrapers)}
         self._unheard = dict.fromkeys(unheard, time.monotonic() + FOUND_AGAIN_S)
         """Until when each counts as failing without a word of it, monotonic seconds."""
         self._refused_before = frozenset(before.refusing)
-        self._of_host: dict[tuple[str, str], int] = {}
+        self._of_host: dict[ServiceScraper, int] = {}
         """How often in a row each was not reached when its scraper was last reached by no service."""
         self._heard: list[tuple[set[str], dict[str, int]]] = []
         """By service: who was reached the last time, and who was not."""
@@ -120,13 +120,14 @@ class Dispatcher:
         cut_off = {scraper for _, scraper in failing - told if scraper not in reached and scraper not in unsure}
         self.tried = frozenset(taken | waits)
         self._of_host = {
-            pair: times if pair[1] not in reached else min(times, self._of_host.get(pair, 0))
-            for pair, times in undelivered.items()
+            (service, one): times if one not in reached else min(times, self._of_host.get((service, one), 0))
+            for (service, one), times in undelivered.items()
             if times
         }
-        refusing = frozenset[tuple[str, str]]()
+        refusing = frozenset[ServiceScraper]()
         if self._leadership.leads():  # else nobody is given anything here, and nobody refuses anything
-            of_each = {pair for pair in failing if pair[1] not in cut_off and not self._was_host(pair, undelivered)}
+            lives = {(service, one) for service, one in failing if one not in cut_off}
+            of_each = {pair for pair in lives if not self._was_host(pair, undelivered)}
             unsure_yet = {pair for pair, times in undelivered.items() if times} - failing
             refusing = self._refusals.now(of_each, taken | undelivered.keys() | self._unheard.keys(), unsure_yet)
         self.failing = Failing.of(cut_off, refusing)
@@ -141,12 +142,12 @@ class Dispatcher:
         if self.failing != known:
             self._wake()
 
-    def _was_host(self, pair: tuple[str, str], undelivered: Mapping[tuple[str, str], int]) -> bool:
+    def _was_host(self, pair: ServiceScraper, undelivered: Mapping[ServiceScraper, int]) -> bool:
         """Whether it failed as the scraper could not be reached at all, and not often enough since that can be reached."""
         before = self._of_host.get(pair, 0)
         return pair not in self._unheard and before > 0 and undelivered[pair] - before < UNDELIVERABLE_AFTER
 
-    def _say_refusing(self, before: Collection[tuple[str, str]]) -> None:
+    def _say_refusing(self, before: Collection[ServiceScraper]) -> None:
         """Scrapers that take the slices of some services, and have not taken those of others for as many tries."""
         refusing = self.failing.refusing
         for name in sorted({scraper for _, scraper in {*refusing}.difference(before)}):
@@ -177,7 +178,7 @@ class Dispatcher:
         """Scrapers that count as dead, since they cannot be given anything."""
         return frozenset(self.failing.scrapers)
 
-    def has_reached(self, pair: tuple[str, str]) -> bool:
+    def has_reached(self, pair: ServiceScraper) -> bool:
         """Whether the scraper has the list of the service, the last time that it was given one."""
         service, scraper = pair
         return service in self.couriers and scraper in self.couriers[service].reached
@@ -193,7 +194,7 @@ class Dispatcher:
         return self.reached_by_some - missed
 
     @property
-    def taken(self) -> dict[tuple[str, str], Taken]:
+    def taken(self) -> dict[ServiceScraper, Taken]:
         """By service and scraper. Who follows gives nothing to most: there everyone who is not seen counts as having taken,
         in time, what the leader gives.
         """
@@ -207,16 +208,16 @@ class Dispatcher:
         return {name: couriers.served for name, couriers in self.couriers.items() if couriers.served is not None}
 
     @property
-    def given(self) -> dict[tuple[str, str], Taken]:
+    def given(self) -> dict[ServiceScraper, Taken]:
         """By service and scraper: what each may have had, whoever reads what was written."""
         return {(name, scraper): one for name, c in self.couriers.items() for scraper, one in c.receipts.given.items()}
 
     @property
-    def offered(self) -> dict[tuple[str, str], Taken]:
+    def offered(self) -> dict[ServiceScraper, Taken]:
         """By service and scraper: what each was given, or should have come for."""
         return self._offered(follows=False)
 
-    def _offered(self, *, follows: bool) -> dict[tuple[str, str], Taken]:
+    def _offered(self, *, follows: bool) -> dict[ServiceScraper, Taken]:
         offered = ((name, c.receipts.offered(follows=follows)) for name, c in self.couriers.items())
         return {(name, scraper): one for name, some in offered for scraper, one in some.items()}
 

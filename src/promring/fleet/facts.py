@@ -21,7 +21,7 @@ from typing import Generic, TypeVar
 from promring.core.coverage import Seen
 from promring.core.sight import Sight
 from promring.core.verdicts import Facts
-from promring.model import LONG_AGO, Answer, Empty, Fact, Known, Members, Reply, TargetPool, Unknown
+from promring.model import LONG_AGO, Answer, Empty, Fact, Known, Members, Reply, ServiceScraper, TargetPool, Unknown
 
 T = TypeVar("T")
 
@@ -176,7 +176,7 @@ class FactBoard:
         self._clock = clock
         self.seen: Mapping[str, Seen] = {}
         """What each scraper was last seen doing, with the ids of the fleet."""
-        self.intervals: Mapping[tuple[str, str], float] = {}
+        self.intervals: Mapping[ServiceScraper, float] = {}
         """The longest scrape interval, by service and scraper, seconds."""
         self.silent: frozenset[str] = frozenset()
         """Who was asked what it does, and did not answer."""

@@ -15,8 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping
 
-from promring.core.idle import Pair
-from promring.model import LONG_AGO, NEVER_ENDS
+from promring.model import LONG_AGO, NEVER_ENDS, ServiceScraper
 from promring.runtime.text import few
 from promring.telemetry.log import Logger
 
@@ -31,28 +30,31 @@ class HeldBack:
 
     def __init__(self, log: Logger) -> None:
         self._log = log
-        self.until: Mapping[Pair, float] = {}
+        self.until: Mapping[ServiceScraper, float] = {}
         """Monotonic seconds."""
 
-    def begin(self, services: Collection[str], live: Collection[str], shown: Collection[Pair], until: float) -> None:
+    def begin(
+        self, services: Collection[str], live: Collection[str], shown: Collection[ServiceScraper], until: float
+    ) -> None:
         """After the look at these ``services``. ``shown``: services and scrapers of which something was seen."""
         known = {service for service, name in shown if name in live}
         every = ((service, name) for service in services if service in known for name in live)
         new = {pair: until for pair in every if pair not in shown}
         self.until = {**self.until, **new}
         if new:
-            said = {key: ",".join(sorted({pair[at] for pair in new})) for at, key in ((1, "scrapers"), (0, "services"))}
+            scrapers, services = {name for _, name in new}, {service for service, _ in new}
+            said = {"scrapers": ",".join(sorted(scrapers)), "services": ",".join(sorted(services))}
             self._log.warning("scrapers_held_back", **said, note=NOTE)
 
     def stood_still(self, seconds: float) -> None:
         """So long nobody could come for a list."""
         self.until = {pair: until + seconds for pair, until in self.until.items()}
 
-    def ended(self, shown: Collection[Pair], now: float) -> set[Pair]:
+    def ended(self, shown: Collection[ServiceScraper], now: float) -> set[ServiceScraper]:
         """Those that are seen at last, or whose time is over."""
         return {pair for pair, until in self.until.items() if pair in shown or until <= now}
 
-    def end(self, pairs: Collection[Pair]) -> None:
+    def end(self, pairs: Collection[ServiceScraper]) -> None:
         """These may have what is in force."""
         if pairs:
             before = {name for _, name in self.until}
@@ -62,7 +64,7 @@ class HeldBack:
 
     def why(self, name: str, service: str = "") -> str:
         """Why this scraper gets nothing of a service, or of any; empty: it is not held back."""
-        ends = {pair[0]: until for pair, until in self.until.items() if pair[1] == name and service in ("", pair[0])}
+        ends = {one: until for (one, who), until in self.until.items() if who == name and service in ("", one)}
         if not ends:
             return ""
         left_s, services = max(0.0, max(ends.values()) - time.monotonic()), few(sorted(ends), NAMED_MOST)

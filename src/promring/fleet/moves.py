@@ -17,7 +17,7 @@ from promring.core.coverage import Seen
 from promring.core.difference import compare
 from promring.core.evidence import Evidence, Handover
 from promring.core.handover import owned_now, schedule, waiting_for, without_room
-from promring.core.idle import NO_CANARIES, Pair, canaries
+from promring.core.idle import NO_CANARIES, canaries
 from promring.core.joined import FleetPool
 from promring.core.recall import recalled
 from promring.core.refusals import NOTHING_REFUSED, Refused, refused_now
@@ -31,7 +31,18 @@ from promring.fleet.facts import FactBoard
 from promring.fleet.slicing import InForce, Slices, slices_of
 from promring.fleet.state import Memory
 from promring.fleet.takeover import TakeOver
-from promring.model import NEVER_ENDS, NONE_FAILING, Failing, Loads, Members, Placement, Plan, Slice, TargetPool
+from promring.model import (
+    NEVER_ENDS,
+    NONE_FAILING,
+    Failing,
+    Loads,
+    Members,
+    Placement,
+    Plan,
+    ServiceScraper,
+    Slice,
+    TargetPool,
+)
 from promring.runtime.threads import computed
 from promring.telemetry.log import Logger
 
@@ -58,9 +69,9 @@ class Step:
     failing: Failing
     looked: bool = False
     """Whether it was made after the look at all scrapers that a take-over waits for."""
-    let_go: Collection[Pair] = ()
+    let_go: Collection[ServiceScraper] = ()
     """Services and scrapers that were held back until now."""
-    shown: Collection[Pair] = ()
+    shown: Collection[ServiceScraper] = ()
     """Services and scrapers of which something was seen when the step was made."""
 
 
@@ -68,7 +79,7 @@ class Look(NamedTuple):
     """``seen``: what scrapers have, by id. ``taken``: what each may have taken of us, by service and id."""
 
     seen: Mapping[str, Seen]
-    taken: Mapping[Pair, Taken]
+    taken: Mapping[ServiceScraper, Taken]
 
 
 class Barred:
@@ -77,9 +88,9 @@ class Barred:
     def __init__(self) -> None:
         self.has: Refused = NOTHING_REFUSED
         self.canaries = NO_CANARIES
-        self._made_of: tuple[TargetPool, Ring, tuple[Pair, ...]] | None = None
+        self._made_of: tuple[TargetPool, Ring, tuple[ServiceScraper, ...]] | None = None
 
-    async def choose(self, pool: FleetPool, ring: Ring, idle: tuple[Pair, ...]) -> None:
+    async def choose(self, pool: FleetPool, ring: Ring, idle: tuple[ServiceScraper, ...]) -> None:
         known = self._made_of
         if known is None or known[0] is not pool or known[1] is not ring or known[2] != idle:
             self.canaries = await computed(lambda: canaries(pool, ring, idle)) if idle else NO_CANARIES
@@ -131,7 +142,9 @@ class Moves:
         self.takeover.may_act()
         silent = any(s.id in self._facts.silent for s in placed.scrapers)
         looked = self.takeover.has_looked(self._facts.looked_at, can_look=self.handover.confirm, silent=silent)
-        shown = {pair for pair in self._facts.intervals if pair[1] not in self._facts.silent} if self.unlooked else set()
+        shown = (
+            {(s, name) for s, name in self._facts.intervals if name not in self._facts.silent} if self.unlooked else set()
+        )
         let_go = self.takeover.held_back.ended(shown, time.monotonic())
         tries = opinions.trials != self.tried or self._barred.canaries is not self._carried
         if not (placed is not known or memory.claims.held or tries or looked or let_go):
@@ -149,7 +162,7 @@ class Moves:
         return Look(seen, self.all_taken)
 
     @property
-    def all_taken(self) -> Mapping[Pair, Taken]:
+    def all_taken(self) -> Mapping[ServiceScraper, Taken]:
         """What each scraper may have taken of a service, of this loop and, while a look is needed, of the one before."""
         return self.takeover.all_taken(self._dispatcher.given)
 

@@ -11,10 +11,9 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
-AGAIN_FIRST_S, AGAIN_MOST_S = 60.0, 3600.0
+from promring.model import ServiceScraper
 
-Pair = tuple[str, str]
-"""A service and a scraper."""
+AGAIN_FIRST_S, AGAIN_MOST_S = 60.0, 3600.0
 
 
 @dataclass(slots=True)
@@ -31,7 +30,7 @@ class Refusing:
 
     def __init__(
         self,
-        before: Collection[Pair] = (),
+        before: Collection[ServiceScraper] = (),
         clock: Callable[[], float] = lambda: time.monotonic(),  # noqa: PLW0108 - the clock of the moment
     ) -> None:
         self._clock = clock
@@ -46,7 +45,9 @@ class Refusing:
         """Whether nobody has refused anything for long."""
         return not self._known
 
-    def now(self, failing: Collection[Pair], asked: Collection[Pair], unsure: Collection[Pair] = ()) -> frozenset[Pair]:
+    def now(
+        self, failing: Collection[ServiceScraper], asked: Collection[ServiceScraper], unsure: Collection[ServiceScraper] = ()
+    ) -> frozenset[ServiceScraper]:
         """Those that count as refusing. ``failing``: those that do now; ``asked``: all that were given a slice lately;
         ``unsure``: who has not taken it the last time, and may be about to fail: that is no taking.
         """

@@ -12,9 +12,8 @@ import time
 from collections.abc import Collection, Mapping
 
 from promring.core.claims import NOTHING_TAKEN, Taken
-from promring.core.idle import Pair
 from promring.fleet.held_back import TAKING_S, HeldBack
-from promring.model import NEVER_ENDS, TargetPool
+from promring.model import NEVER_ENDS, ServiceScraper, TargetPool
 from promring.telemetry.log import Logger
 
 SILENT_S, LOOK_MOST_S = 3.0, 30.0
@@ -39,7 +38,7 @@ class TakeOver:
         """Those of them at which somebody has looked."""
         self._behind: set[str] = set()
         """Services of which the last leader had a list that we lacked, the last time."""
-        self.taken: Mapping[tuple[str, str], Taken] = NOTHING_TAKEN
+        self.taken: Mapping[ServiceScraper, Taken] = NOTHING_TAKEN
         """By service and scraper: what was taken of the loop before a reload."""
 
     @property
@@ -58,7 +57,7 @@ class TakeOver:
             self.begin()
         self._behind = behind
 
-    def all_taken(self, now: Mapping[tuple[str, str], Taken]) -> Mapping[tuple[str, str], Taken]:
+    def all_taken(self, now: Mapping[ServiceScraper, Taken]) -> Mapping[ServiceScraper, Taken]:
         """What was taken ``now``, of this loop, and before, while a look is needed."""
         if self._since is None:
             return now
@@ -99,7 +98,7 @@ class TakeOver:
         waited_s, looked = time.monotonic() - self._since, looked_at >= max(self._since, self._pool_since)
         return not can_look or waited_s >= LOOK_MOST_S or (looked and (not silent or waited_s >= SILENT_S))
 
-    def done(self, live: Collection[str], shown: Collection[Pair], overlap_s: float) -> None:
+    def done(self, live: Collection[str], shown: Collection[ServiceScraper], overlap_s: float) -> None:
         """The look at these is over. ``shown``: services and scrapers of which something was seen; ``overlap_s``: so long a
         scraper takes at most to scrape what it has taken.
         """

@@ -13,7 +13,7 @@ from promring.core.loads import LoadBook, decode, encode
 from promring.election.leadership import Leadership
 from promring.fleet.slicing import in_epoch
 from promring.fleet.state import Memory
-from promring.model import LONG_AGO, NONE_FAILING, Failing, Members
+from promring.model import LONG_AGO, NONE_FAILING, Failing, Members, ServiceScraper
 from promring.telemetry.log import Logger
 
 LISTED_STILL_S = 600.0
@@ -112,7 +112,7 @@ class Term:
             self._book = book, b"" if book is None else encode(book)
         return self._book[1]
 
-    def failing(self, ours: Failing, reached: Callable[[tuple[str, str]], bool] = lambda _: False) -> Failing:
+    def failing(self, ours: Failing, reached: Callable[[ServiceScraper], bool] = lambda _: False) -> Failing:
         """Who gets nothing, or nothing new of a service, although it lives; ``ours``: as far as we have found. Who
         follows goes by the plan of the leader, and a new leader for a while by what the one before it had found, besides;
         not where a scraper has taken our list of a service: ``reached``.
@@ -131,7 +131,7 @@ class Term:
         return ours.and_those_of(self._inherited._replace(refusing=refusing))
 
     @property
-    def idle(self) -> tuple[tuple[str, str], ...] | None:
+    def idle(self) -> tuple[ServiceScraper, ...] | None:
         """Services and the scrapers that are idle for them, as the leader says; None: we say it."""
         leadership = self.leadership
         if leadership.alone or leadership.leads():

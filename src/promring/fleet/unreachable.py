@@ -15,14 +15,14 @@ from dataclasses import replace
 from promring.core.aliases import Aliases, Shows, denied, judged, undecided
 from promring.core.claims import Claims, Taken
 from promring.core.coverage import Seen
-from promring.core.idle import Pair, lacking
+from promring.core.idle import lacking
 from promring.core.ring import Ring
 from promring.core.second_opinion import SecondOpinions
 from promring.core.unresponsive import NO_ANSWERS, Answers, Unresponsive
 from promring.fleet.decision_log import say_aliases, say_opinions, say_unresponsive
 from promring.fleet.facts import FactBoard
 from promring.fleet.state import Memory
-from promring.model import NEVER_ENDS, NONE_FAILING, Failing, Loads, Members, Placement
+from promring.model import NEVER_ENDS, NONE_FAILING, Failing, Loads, Members, Placement, ServiceScraper
 from promring.runtime.threads import computed
 from promring.telemetry.log import Logger
 
@@ -46,7 +46,7 @@ class Unreachable:
         self._used = NONE_FAILING
         self._follows = self._heard = False
 
-    def failing(self, idle: Collection[Pair] | None = None) -> Failing:
+    def failing(self, idle: Collection[ServiceScraper] | None = None) -> Failing:
         """Who gets nothing now, or nothing more of a service. What a plan is made with: ``look`` then says when another one
         is due. ``idle``: who is, according to the leader that we follow; when we lead we go on from there.
         """
@@ -91,8 +91,8 @@ class Unreachable:
         ring: Ring,
         seen: Mapping[str, Seen],
         claims: Claims,
-        taken: Mapping[Pair, Taken],
-        told: Collection[Pair],
+        taken: Mapping[ServiceScraper, Taken],
+        told: Collection[ServiceScraper],
         capacities: Loads | None = None,
     ) -> bool:
         """All scrapers were looked at. Whether a plan would be another one by that. ``claims``: what the slices hold, which

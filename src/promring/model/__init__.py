@@ -21,7 +21,17 @@ from promring.model.errors import (
 )
 from promring.model.facts import Answer, Empty, Fact, Known, T, Unknown, Waiting
 from promring.model.plans import Move, Moved, Placement, Plan
-from promring.model.scrapers import NONE_FAILING, WEIGHT_MOST, Failing, Members, NodeState, Reply, Scraper, join_host_port
+from promring.model.scrapers import (
+    NONE_FAILING,
+    WEIGHT_MOST,
+    Failing,
+    Members,
+    NodeState,
+    Reply,
+    Scraper,
+    ServiceScraper,
+    join_host_port,
+)
 from promring.model.slices import EPOCH_FOLLOWED_MOST, EPOCH_MOST, Generation, Slice
 from promring.model.targets import (
     SEPARATOR,
@@ -75,6 +85,7 @@ __all__ = [
     "Reply",
     "Rows",
     "Scraper",
+    "ServiceScraper",
     "Slice",
     "StoreError",
     "T",
