@@ -94,7 +94,6 @@ def etcd_answer(data: bytes) -> None:
 def lock_note(data: bytes) -> None:
     found = note.decode(data)
     if found is not None:
-        found.who_is_drained()
         assert note.decode(found.encode()) == found, "a note that is written is another one when it is read"
 
 

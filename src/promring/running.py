@@ -103,7 +103,7 @@ class Running:
             self._ready |= {name for name, service in self.services.items() if service.state.decided}
             left = self.services
             self.fleets = self._started(built)
-            self._leadership.fleets = frozenset(self.fleets)
+            self._leadership.shared.fleets = frozenset(self.fleets)
             self.services = {name: service for fleet in self.fleets.values() for name, service in fleet.services.items()}
             self._forget(left)
             self._succeeded(built, left)
@@ -164,13 +164,13 @@ class Running:
         self.left.after_reload(built.left, self.services.keys())
         pairs = [(left[old].settings, self.services[new].settings) for new, old in before.items()]
         self._leadership.rivals.keep_only(self.services.keys())
-        if self._leadership.leads() and not self._leadership.alone:
-            self._leadership.keep_only(self.fleets.keys(), self.services.keys())
+        if self._leadership.tells_others:
+            self._leadership.shared.keep_only(self.fleets.keys(), self.services.keys())
         if not renamed and not any(a.identity != b.identity or a.fleet != b.fleet for a, b in pairs):
             return
         self._when_renamed()
-        if self._leadership.leads() and not self._leadership.alone:
-            self._leadership.share_drained({name: f.reconciler.memory.drained for name, f in self.fleets.items()})
+        if self._leadership.tells_others:
+            self._leadership.shared.drain_all({name: f.reconciler.memory.drained for name, f in self.fleets.items()})
 
     def save_again(self) -> None:
         """What was saved may be gone."""

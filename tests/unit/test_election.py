@@ -154,7 +154,7 @@ def test_epochs_climb_when_the_lock_is_removed_or_the_store_lost_its_data(how: s
         one = ground.one("one")
         one.start()
         await ground.until(one.leadership.leads)
-        one.leadership.drain("x", frozenset({"a:1"}))
+        one.leadership.shared.drain("x", frozenset({"a:1"}))
         before = one.leadership.epoch
         ground.server.remove() if how == "removed" else ground.server.forget()
         await ground.until(lambda: one.leadership.leads() and one.leadership.epoch >= before + STEP)
@@ -236,12 +236,12 @@ def test_a_drain_survives_a_stop_at_once_and_the_next_leader_has_it() -> None:
         one, next_one = ground.one("one"), ground.one("next")
         one.start()
         await ground.until(one.leadership.leads)
-        one.leadership.drain("x", frozenset({"a:1"}))
+        one.leadership.shared.drain("x", frozenset({"a:1"}))
         await one.stop()
-        assert ground.note["drained"] == {"x": ["a:1"]}
+        assert ground.note["told"]["drained"] == {"x": ["a:1"]}
         next_one.start()
         await ground.until(next_one.leadership.leads)
-        assert next_one.leadership.drained == {"x": frozenset({"a:1"})}
+        assert next_one.leadership.told.drained == {"x": frozenset({"a:1"})}
 
     in_fake_time(play)
 
@@ -289,13 +289,13 @@ def test_the_loads_of_the_leader_come_to_the_others_and_to_who_leads_after_it() 
         first.start()
         await ground.until(first.leadership.leads)
         second.start()
-        first.leadership.placed_by("main", book)
-        await ground.until(lambda: second.leadership.loads == {"main": book})
+        first.leadership.shared.placed_by("main", book)
+        await ground.until(lambda: second.leadership.told.loads == {"main": book})
         await first.die()
         await ground.until(second.leadership.leads)
-        assert second.leadership.loads == {"main": book}
-        second.leadership.placed_by("main", b"")
-        await ground.until(lambda: ground.note["loads"] == {"main": ""})
+        assert second.leadership.told.loads == {"main": book}
+        second.leadership.shared.placed_by("main", b"")
+        await ground.until(lambda: ground.note["told"]["loads"] == {"main": ""})
 
     in_fake_time(play)
 

@@ -39,6 +39,7 @@ from promring.model import NONE_FAILING, Empty, Failing, Known, Owners, Scraper,
 from promring.telemetry import log
 from promring.telemetry.metrics import Metrics
 from tests.seeing import owned, seen_with
+from tests.telling import hears
 from tests.waiting import until
 
 FLEET = "main"
@@ -511,7 +512,7 @@ async def test_a_service_that_is_new_is_looked_at_before_it_is_pushed(tmp_path: 
 async def test_a_follower_that_lacks_a_service_of_the_leader_decides_nothing_of_the_others(tmp_path: Path) -> None:
     loop = FleetLoop(tmp_path, leadership=Leadership(alone=False))
     mark = fingerprint_of(listed("x"))
-    loop.leadership.share_lists({name: {"s": mark} for name in SERVICES})
+    hears(loop.leadership, lists={name: {"s": mark} for name in SERVICES})
     loop.cells["web"].put(Unknown("refused"))
     loop.facts.looked_at = time.monotonic() + 1e6
     await loop.say((A, B), db=listed("d"), node=listed("n"))
@@ -531,7 +532,7 @@ async def test_a_controller_that_hears_of_a_death_before_the_leader_tells_it_mak
     for loop in loops:
         loop.facts.put_listed((A, B, C))
         await loop.say((A, B, C), **lists)
-        follower.leadership.share_down(leader.leadership.down, leader.leadership.waiting)
+        hears(follower.leadership, down=leader.leadership.told.down, waiting=leader.leadership.told.waiting)
     for _ in range(2):
         await follower.say((A, B))
     await leader.say((A, B))
@@ -539,7 +540,7 @@ async def test_a_controller_that_hears_of_a_death_before_the_leader_tells_it_mak
     assert early is not None
     assert theirs is not None
     assert (early.owners == theirs.owners).all()
-    follower.leadership.share_down(leader.leadership.down, leader.leadership.waiting)
+    hears(follower.leadership, down=leader.leadership.told.down, waiting=leader.leadership.told.waiting)
     await follower.reconciler.cycle()
     assert follower.reconciler.placement is early
 
@@ -559,7 +560,7 @@ async def test_controllers_place_over_who_the_leader_says_is_listed_and_down(tmp
     assert theirs is not None
     assert (mine.owners != theirs.owners).any(), "over other scrapers"
 
-    fresh.leadership.share_down(leader.leadership.down, leader.leadership.waiting)
+    hears(fresh.leadership, down=leader.leadership.told.down, waiting=leader.leadership.told.waiting)
     await fresh.reconciler.cycle()
     followed = fresh.reconciler.placement
     assert followed is not None
@@ -570,7 +571,7 @@ async def test_controllers_place_over_who_the_leader_says_is_listed_and_down(tmp
     led = fresh.reconciler.placement
     assert led is not None
     assert (mine.owners == led.owners).all(), "a change of leader moves nothing"
-    assert fresh.leadership.down == {FLEET: (C,)}
+    assert fresh.leadership.told.down == {FLEET: (C,)}
 
 
 LISTS = {"db": listed("d", count=60), "node": listed("n", count=60), "web": listed("w", count=60)}
@@ -596,7 +597,7 @@ async def test_learnt_loads_move_targets_at_the_leader_and_the_others_follow_and
     follower.learn(heavy=3)
     await follower.reconciler.cycle()
     assert (follower.owners == before).all(), "who follows goes by what the leader says"
-    follower.leadership.share_loads(leader.leadership.loads)
+    hears(follower.leadership, loads=leader.leadership.told.loads)
     await follower.reconciler.cycle()
     assert (follower.owners == leader.owners).all()
 
@@ -605,7 +606,7 @@ async def test_learnt_loads_move_targets_at_the_leader_and_the_others_follow_and
     for _ in range(3):
         await follower.reconciler.cycle()
     assert (follower.owners == leader.owners).all(), "within ten minutes of the last move of another leader"
-    assert follower.leadership.loads == leader.leadership.loads
+    assert follower.leadership.told.loads == leader.leadership.told.loads
 
 
 async def test_learnt_loads_outlive_a_restart(tmp_path: Path) -> None:
@@ -674,9 +675,9 @@ async def test_controllers_place_without_whom_the_leader_gives_nothing(tmp_path:
     leader.sinks["db"].broken_for = {B.id, C.id}
     for _ in range(UNDELIVERABLE_AFTER + 1):
         await leader.reconciler.cycle()
-    assert leader.leadership.failing == {"main": Failing((C.id,), (("db", B.id),))}
+    assert leader.leadership.told.failing == {"main": Failing((C.id,), (("db", B.id),))}
     assert reasons(leader) == {"initial": 1, "failing": 1}
-    follower.leadership.share_failing(leader.leadership.failing)
+    hears(follower.leadership, failing=leader.leadership.told.failing)
     await follower.reconciler.cycle()
     mine = leader.reconciler.placement
     assert mine is not None

@@ -11,12 +11,14 @@ from promring.core.evidence import Handover
 from promring.core.sight import Sight
 from promring.core.standing import History, Rules, Standing, State
 from promring.core.verdicts import Hold
-from promring.election.leadership import DOWN_MOST, Leadership
+from promring.election.leadership import Leadership
 from promring.election.note import Note, decode
+from promring.election.shared import DOWN_MOST
 from promring.fleet.state import Memory
 from promring.model import Members, Scraper, Unknown
 from tests.judging import Guard
 from tests.seeing import owned, seen_with
+from tests.telling import hears
 from tests.unit.test_reconcile import NAMES, TARGETS, A, B, Loop
 
 
@@ -28,7 +30,7 @@ async def test_a_fresh_controller_serves_nothing_that_takes_away_what_is_held(tm
     term = Leadership(alone=False, clock=lambda: 0.0)
     loop = Loop(tmp_path, leadership=term, handover=Handover(30.0))
     loop.sink.pulled = True
-    term.share_drained({"x": frozenset({B.id})})
+    hears(term, drained={"x": frozenset({B.id})})
     term.lead("us", 10, 5.0) if leads else term.follow("first", 4)
     await loop.say((A, B), TARGETS)
     told = loop.sink.targets()
@@ -53,7 +55,7 @@ async def test_who_follows_gives_targets_to_whom_the_leader_does_and_else_goes_b
         term = Leadership(alone=False, clock=lambda: 0.0)
         term.follow(leader, 4)
         if out is not None:
-            term.share_down({"x": out, "other": (A, B)}, {"x": tuple(s.id for s in waiting), "other": (A.id, B.id)})
+            hears(term, down={"x": out, "other": (A, B)}, waiting={"x": tuple(s.id for s in waiting), "other": (A.id, B.id)})
         memory = Memory(members=(A,), history=History({A.id: Standing(A, State.IN, now - 600.0), B.id: standing}))
         loop = Loop(tmp_path, memory=memory, leadership=term, guard=Guard(Rules(join_delay_s=5.0)))
         loop.facts.put_listed((A, B))
@@ -76,16 +78,16 @@ async def test_the_leader_tells_who_waits_to_come_in(tmp_path: Path) -> None:
     dead = Scraper("c:1", "c", 1)
     loop.facts.put_listed((A, B, dead))
     await loop.say((A, B), TARGETS)
-    assert (term.down, term.waiting) == ({"x": (B, dead)}, {"x": (B.id,)})
-    decoded = decode(Note(down=dict(term.down), waiting=dict(term.waiting)).encode())
+    assert (term.told.down, term.told.waiting) == ({"x": (B, dead)}, {"x": (B.id,)})
+    decoded = decode(Note(told=term.told).encode())
     assert decoded is not None
     follower = Leadership(alone=False, clock=lambda: 0.0)
-    follower.share_down(decoded.down, decoded.waiting)
-    assert (follower.down, follower.waiting) == (term.down, term.waiting)
-    term.placed_over("x", (dead,), ())
-    assert (term.down, term.waiting) == ({"x": (dead,)}, {})
-    term.placed_over("y", tuple(Scraper(f"{n}:1", str(n), 1) for n in range(DOWN_MOST)), ("1:1",))
-    assert (term.down, term.waiting) == ({"x": (dead,)}, {}), "too many to tell"
+    follower.shared.hear(decoded.told)
+    assert follower.told == term.told
+    term.shared.placed_over("x", (dead,), ())
+    assert (term.told.down, term.told.waiting) == ({"x": (dead,)}, {})
+    term.shared.placed_over("y", tuple(Scraper(f"{n}:1", str(n), 1) for n in range(DOWN_MOST)), ("1:1",))
+    assert (term.told.down, term.told.waiting) == ({"x": (dead,)}, {}), "too many to tell"
 
 
 async def test_a_leader_that_holds_its_plan_lets_the_others_go_by_themselves(tmp_path: Path) -> None:
@@ -96,10 +98,10 @@ async def test_a_leader_that_holds_its_plan_lets_the_others_go_by_themselves(tmp
     loop = Loop(tmp_path, memory=memory, leadership=term, guard=Guard(Rules()))
     loop.facts.put_listed((A, B, *some))
     await loop.say((A, B, *some), TARGETS)
-    assert (term.down, term.waiting) == ({"x": (B,)}, {"x": (B.id,)})
+    assert (term.told.down, term.told.waiting) == ({"x": (B,)}, {"x": (B.id,)})
     await loop.say((A, B))
     assert isinstance(loop.reconciler.verdict, Hold)
-    assert (term.down, term.waiting) == ({"x": (B,)}, {})
+    assert (term.told.down, term.told.waiting) == ({"x": (B,)}, {})
 
 
 async def test_who_waits_waits_on_while_the_membership_gives_no_answer_for_a_moment(
@@ -112,7 +114,7 @@ async def test_who_waits_waits_on_while_the_membership_gives_no_answer_for_a_mom
     await loop.say((A, B), TARGETS)
     loop.facts.members.put(Unknown("no answer"))
     await loop.reconciler.cycle()
-    assert term.waiting == {"x": (B.id,)}
+    assert term.told.waiting == {"x": (B.id,)}
     monkeypatch.setattr("promring.fleet.judge.STILL_WAITING_S", 0.0)
     await loop.reconciler.cycle()
-    assert term.waiting == {}, "for half a minute"
+    assert term.told.waiting == {}, "for half a minute"

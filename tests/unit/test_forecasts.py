@@ -166,7 +166,7 @@ async def test_a_drain_is_kept_when_other_controllers_can_know_it(tmp_path: Path
         leadership.alone = False
         leadership.lead("us", leadership.epoch + 2, float("inf"))
         assert (await post(r, r.nodes[0], "drain"))[1]["kept"] is False
-        leadership.drained_told = leadership.drained
+        leadership.shared.written(leadership.told)
         assert (await post(r, r.nodes[0], "drain"))[1]["kept"] is True
 
 

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import itertools
 
-from promring.election.leadership import (
-    EPOCH_OF_AGENTS_MOST,
-    HEARD_OF_LEADER_S,
-    HEARD_S,
-    STEP,
-    Leadership,
-)
-from promring.election.rivals import SILENT_MOST_S, SILENT_S
+from promring.election.leadership import HEARD_OF_LEADER_S, STEP, Leadership
+from promring.election.rivals import EPOCH_OF_AGENTS_MOST, HEARD_S, SILENT_MOST_S, SILENT_S
 from promring.model import NONE_FAILING, Failing, Fingerprint, Generation, Scraper
+from tests.telling import hears
 
 
 class Case:
@@ -81,14 +76,14 @@ def test_with_a_lock_nothing_is_taken_over() -> None:
 def test_what_is_configured_no_more_is_told_to_nobody() -> None:
     term = Leadership(alone=False, clock=lambda: 0.0)
     term.lead("us", 1, 1e9)
-    term.drain("gone", frozenset({"a:1"}))
-    term.drain("stays", frozenset({"b:1"}))
+    term.shared.drain("gone", frozenset({"a:1"}))
+    term.shared.drain("stays", frozenset({"b:1"}))
     for service in ("old", "new"):
-        term.publish_fingerprints(service, {"list": Fingerprint(1, "f")})
-    term.placed_over("gone", (Scraper("a:1", "a", 1),), ("a:1",))
-    term.keep_only({"stays"}, {"new"})
-    assert term.drained == {"stays": frozenset({"b:1"})}
-    assert (list(term.lists), dict(term.down), dict(term.waiting)) == (["new"], {}, {})
+        term.shared.publish_fingerprints(service, {"list": Fingerprint(1, "f")})
+    term.shared.placed_over("gone", (Scraper("a:1", "a", 1),), ("a:1",))
+    term.shared.keep_only({"stays"}, {"new"})
+    assert term.told.drained == {"stays": frozenset({"b:1"})}
+    assert (list(term.told.lists), dict(term.told.down), dict(term.told.waiting)) == (["new"], {}, {})
 
 
 def test_a_controller_goes_above_what_its_agents_have_once_that_has_not_changed_for_a_while() -> None:
@@ -168,12 +163,12 @@ def test_what_was_told_of_a_fleet_that_has_another_name_now_is_not_told_on() -> 
     case = Case(alone=False)
     case.term.lead("us", 100, 9e9)
     stale, other = Failing(("gone:1",)), Failing(("other:1",))
-    case.term.share_failing({"before": stale, "others": other})
-    case.term.placed_without("main", Failing(("a:1",)))
-    assert case.term.failing.keys() == {"before", "others", "main"}, "its fleets are not known yet"
-    case.term.fleets = frozenset({"main", "others"})
-    case.term.placed_without("main", NONE_FAILING)
-    assert case.term.failing == {"others": other}
+    hears(case.term, failing={"before": stale, "others": other})
+    case.term.shared.placed_without("main", Failing(("a:1",)))
+    assert case.term.told.failing.keys() == {"before", "others", "main"}, "its fleets are not known yet"
+    case.term.shared.fleets = frozenset({"main", "others"})
+    case.term.shared.placed_without("main", NONE_FAILING)
+    assert case.term.told.failing == {"others": other}
 
 
 def test_who_leads_is_not_known_when_the_lock_was_not_seen_for_long() -> None:

@@ -29,6 +29,7 @@ from promring.web.alerts.readings import Readings
 from tests.ahead import Clock
 from tests.fakes.lock import FakeLockServer
 from tests.seeing import owned, seen_with
+from tests.telling import hears
 from tests.unit.test_fleet_loop import A as ONE
 from tests.unit.test_fleet_loop import B as TWO
 from tests.unit.test_fleet_loop import C as THREE
@@ -166,7 +167,7 @@ async def test_a_hand_over_by_time_ends_at_a_follower_too(
     for _ in range(3):
         clock.ahead += 31.0
         await loop.say((A, B), TARGETS)
-    term.share_drained({"x": frozenset({B.id})})
+    hears(term, drained={"x": frozenset({B.id})})
     began, held_s = clock.ahead, 0.0
     while clock.ahead < began + 1800.0:
         if not leads:
@@ -184,7 +185,7 @@ async def test_who_was_drained_long_ago_gets_nothing_back_of_the_next_leader(tmp
     term = term_of(leads=False)
     loop = Loop(tmp_path, leadership=term, handover=Handover(30.0, confirm=False))
     await loop.say((A, B), TARGETS)
-    term.share_drained({"x": frozenset({B.id})})
+    hears(term, drained={"x": frozenset({B.id})})
     for _ in range(100):
         clock.ahead += 600.0
         term.follow("one", 4)
@@ -205,7 +206,7 @@ async def test_who_refuses_a_service_keeps_what_it_has_at_a_follower_too(tmp_pat
     await follower.say((ONE, TWO, THREE), **LISTS)
     had = follower.slices("db")[TWO.id].targets
     assert had > 10
-    follower.leadership.share_failing({"main": Failing((), (("db", TWO.id),))})
+    hears(follower.leadership, failing={"main": Failing((), (("db", TWO.id),))})
     await follower.reconciler.cycle()
     assert follower.slices("db")[TWO.id].targets == had
 
@@ -253,15 +254,15 @@ async def test_who_is_drained_is_told_when_the_note_that_has_it_was_written() ->
     )
     for _ in range(2):
         await election._round()
-    assert (term.leads(), term.drained_told) == (True, {})
-    term.drain("main", frozenset({B.id}))
+    assert (term.leads(), term.shared.drains_are_noted) == (True, True)
+    term.shared.drain("main", frozenset({B.id}))
     server.down = True
     with pytest.raises(StoreError):
         await election._round()
-    assert term.drained_told == {}, "the store is out of reach: another leader would not know of it"
+    assert not term.shared.drains_are_noted, "the store is out of reach: another leader would not know of it"
     server.down = False
     await election._round()
-    assert term.drained_told == {"main": frozenset({B.id})}
+    assert term.shared.drains_are_noted
 
 
 def test_the_patience_with_agents_that_have_a_newer_slice_is_forgotten_in_time() -> None:

@@ -25,7 +25,8 @@ from promring.core.sight import Sight
 from promring.core.standing import History, Rules, Standing, State
 from promring.core.verdicts import Hold, Withheld
 from promring.delivery import Leads, Outcome, always
-from promring.election.leadership import RELEASED_S, Leadership
+from promring.election.leadership import Leadership
+from promring.election.shared import RELEASED_S
 from promring.fleet.decision_log import why_reshard
 from promring.fleet.deliveries import ServiceDeliveries
 from promring.fleet.departures import Departures
@@ -54,6 +55,7 @@ from promring.telemetry.events import Events
 from promring.telemetry.metrics import Metrics
 from tests.judging import Guard
 from tests.seeing import owned, seen_with
+from tests.telling import hears
 from tests.waiting import until
 
 A, B = Scraper("a:1", "a", 1), Scraper("b:1", "b", 1)
@@ -371,7 +373,7 @@ async def test_a_follower_keeps_what_is_drained_until_the_leader_knows_its_servi
         ({loop.reconciler.fleet: frozenset({A.id})}, {A.id}),
         ({loop.reconciler.fleet: frozenset[str]()}, set[str]()),
     ):
-        term.share_drained(shared)
+        hears(term, drained=shared)
         await loop.say((A, B), TARGETS)
         assert loop.reconciler.memory.drained == drained
 
@@ -599,7 +601,7 @@ async def test_a_leader_gives_its_epoch_to_slices_without_changing_them_and_a_fo
     await loop.reconciler.cycle()
     assert loop.sink.held == bodies
     assert {str(s.generation) for s in loop.slices.values()} == {"10.1"}
-    assert term.lists["x"]["s"].targets == len(NAMES)
+    assert term.told.lists["x"]["s"].targets == len(NAMES)
     saved = next(iter(tmp_path.glob("*.state"))).stat().st_mtime_ns
     for _ in range(3):
         await loop.reconciler.cycle()
@@ -614,7 +616,7 @@ async def test_lists_that_the_last_leader_did_not_have_are_not_acted_on(tmp_path
     await first.say((A, B), TARGETS)
     term = Leadership(alone=False, clock=lambda: 0.0)
     newer = pool_of((TargetGroup.of([*NAMES, "new:1"]),))
-    term.share_lists({"x": {"s": fingerprint_of(newer)}})
+    hears(term, lists={"x": {"s": fingerprint_of(newer)}})
     term.lead("us", 10**10, 5.0)
     loop = Loop(tmp_path, memory=first.store.load(), leadership=term)
     await loop.say((A, B))
@@ -628,9 +630,9 @@ async def overtaken(folder: Path, **options: Any) -> tuple[Loop, Leadership]:
     term, newer = Leadership(alone=False, clock=lambda: 0.0), pool_of((TargetGroup.of([*NAMES, "new:1"]),))
     loop = Loop(folder, leadership=term, **options)
     term.follow("other", 8)
-    term.share_lists({"x": {"s": fingerprint_of(TARGETS)}})
+    hears(term, lists={"x": {"s": fingerprint_of(TARGETS)}})
     await loop.say((A, B), TARGETS)
-    term.share_lists({"x": {"s": fingerprint_of(newer)}})
+    hears(term, lists={"x": {"s": fingerprint_of(newer)}})
     return loop, term
 
 
@@ -639,10 +641,10 @@ async def test_a_new_leader_with_an_older_list_asks_its_source_before_it_takes_a
     loop = Loop(tmp_path, leadership=term)
     loop.sink.pulled = True  # as http_sd, which followers serve, too
     term.follow("other", 8)
-    term.share_lists({"x": {"s": fingerprint_of(TARGETS)}})
+    hears(term, lists={"x": {"s": fingerprint_of(TARGETS)}})
     await loop.say((A, B), TARGETS)
     assert loop.decided
-    term.share_lists({"x": {"s": fingerprint_of(newer)}})
+    hears(term, lists={"x": {"s": fingerprint_of(newer)}})
     await loop.reconciler.cycle()
     assert (loop.decided, loop.sink.held) == (False, {}), "who comes keeps what it has"
     assert loop.cells["s"].wanted.is_set(), "the source is asked at once"
@@ -650,7 +652,7 @@ async def test_a_new_leader_with_an_older_list_asks_its_source_before_it_takes_a
     term.lead("us", 10, 5.0)
     await loop.reconciler.cycle()
     assert (loop.reason(), loop.decided, loop.sink.held) == ("targets_unknown", False, {})
-    assert term.lists["x"]["s"] == fingerprint_of(newer), "and whoever leads next knows what there was"
+    assert term.told.lists["x"]["s"] == fingerprint_of(newer), "and whoever leads next knows what there was"
     loop.cells["s"].put(Unknown("it hangs"))
     loop.cells["s"].put(Known(TARGETS), began=began - 60.0)
     await loop.reconciler.cycle()
@@ -668,7 +670,7 @@ async def test_a_source_is_asked_again_for_each_list_that_the_leader_tells_of(tm
     wanted.clear()
     await loop.reconciler.cycle()
     assert not wanted.is_set(), "it is asked"
-    term.share_lists({"x": {"s": fingerprint_of(pool_of((TargetGroup.of([*NAMES, "newer:1"]),)))}})
+    hears(term, lists={"x": {"s": fingerprint_of(pool_of((TargetGroup.of([*NAMES, "newer:1"]),)))}})
     await loop.reconciler.cycle()
     assert wanted.is_set(), "the answer to the first question may be the list before"
 
@@ -701,7 +703,7 @@ async def test_a_new_leader_whose_source_says_less_afterwards_believes_it(tmp_pa
     term.lead("us", 10, 5.0)
     await loop.reconciler.cycle()
     assert (loop.reason(), loop.decided) == ("", True)
-    assert term.lists["x"]["s"] == fingerprint_of(TARGETS)
+    assert term.told.lists["x"]["s"] == fingerprint_of(TARGETS)
 
 
 @pytest.mark.parametrize("said", [Empty(), Known(pool_of((TargetGroup.of(NAMES[:2]),)))], ids=["nothing", "less"])
@@ -714,7 +716,7 @@ async def test_an_answer_that_is_doubted_is_no_reason_to_go_on_with_an_older_lis
     loop.cells["s"].put(said)
     await loop.reconciler.cycle()
     assert (loop.reason(), loop.decided, loop.sink.asked) == ("targets_unknown", False, asked)
-    assert term.lists["x"]["s"].targets == len(NAMES) + 1, "and whoever leads next knows what there was"
+    assert term.told.lists["x"]["s"].targets == len(NAMES) + 1, "and whoever leads next knows what there was"
     await loop.say(targets=pool_of((TargetGroup.of([*NAMES, "new:1"]),)))
     assert (loop.reason(), loop.decided) == ("", True)
 
@@ -732,7 +734,7 @@ async def test_a_list_that_is_older_than_the_last_leaders_is_taken_when_a_person
 
 async def test_a_first_list_is_compared_with_that_of_the_last_leader(tmp_path: Path) -> None:
     term = Leadership(alone=False, clock=lambda: 0.0)
-    term.share_lists({"x": {"s": fingerprint_of(TARGETS)}})
+    hears(term, lists={"x": {"s": fingerprint_of(TARGETS)}})
     term.lead("us", 4, 5.0)
     loop = Loop(tmp_path, leadership=term, guard=Guard(Rules(join_delay_s=0.0)))
     await loop.say((A, B), pool_of((TargetGroup.of(NAMES[:3]),)))
@@ -750,7 +752,7 @@ async def test_what_a_person_released_at_the_leader_is_let_go_by_the_others_when
     following.sink.pulled = True  # as http_sd, which followers serve, too
     first.lead("first", 4, 1e9)
     term.follow("first", 4)
-    term.share_released({})  # the first note that it reads
+    hears(term, released={})  # the first note that it reads
     short, shorter = (pool_of((TargetGroup.of(NAMES[:n]),)) for n in (3, 2))
     for loop in (leading, following):
         await loop.say((A, B), TARGETS)
@@ -758,9 +760,9 @@ async def test_what_a_person_released_at_the_leader_is_let_go_by_the_others_when
     assert leading.reconciler.release()
     await leading.reconciler.cycle()
     assert leading.reasons() == []
-    assert set(first.released) == {"x"}
+    assert set(first.told.released) == {"x"}
 
-    term.share_released(first.released)
+    hears(term, released=first.told.released)
     await following.say(targets=shorter)
     assert following.reasons() == ["source_shrank"], "that is more than was released"
     await following.say(targets=short)
@@ -772,12 +774,12 @@ async def test_what_a_person_released_at_the_leader_is_let_go_by_the_others_when
     assert following.reasons() == ["source_shrank"], "it was for one verdict"
 
     await following.say(targets=TARGETS)
-    term.release("x", first.released["x"])
-    assert term.lately_released("x")
+    term.shared.release("x", first.told.released["x"])
+    assert term.shared.lately_released("x")
     clock[0] = RELEASED_S
-    assert not term.lately_released("x")
-    first.forget_released()
-    assert first.released == {}
+    assert not term.shared.lately_released("x")
+    first.shared.to_tell()
+    assert first.told.released == {}
     await following.say(targets=short)
     assert following.reasons() == ["source_shrank"], "it was for a minute"
 

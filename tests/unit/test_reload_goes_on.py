@@ -24,7 +24,8 @@ from promring.core.ring import Ring
 from promring.core.second_opinion import SecondOpinions
 from promring.delivery import receiver
 from promring.delivery.receiver import Envelope
-from promring.election.leadership import DOWN_MOST, LOADS_KEPT_S, Leadership
+from promring.election.leadership import Leadership
+from promring.election.shared import DOWN_MOST, LOADS_KEPT_S
 from promring.fleet.term import FOUND_AGAIN_S, LISTED_STILL_S, Term
 from promring.fleet.weighing import Weighing
 from promring.loads.learner import Known as Learnt
@@ -47,6 +48,7 @@ from promring.model import (
 )
 from promring.telemetry import log
 from tests.fakes.consul import FakeConsul
+from tests.telling import hears
 from tests.unit.test_consul import OWN, SERF, entry, register, scraper
 from tests.unit.test_fleet_reload import NODES, all_planned, keys, one, reloaded, settings
 from tests.unit.test_membership import node, published
@@ -192,7 +194,7 @@ def test_an_epoch_that_is_raised_prolongs_nothing_that_we_said_ourselves() -> No
     clock = Clock()
     leadership = Leadership(alone=False, clock=clock)
     leadership.follow("one", 2)
-    leadership.share_failing({FLEET: Failing.of([C.id])})
+    hears(leadership, failing={FLEET: Failing.of([C.id])})
     leadership.lead("me", 4, float("inf"))
     term, raised = Term(FLEET, leadership, log.get()), range(6, 6 + 2 * int(FOUND_AGAIN_S / 30.0), 2)
     for epoch in raised:
@@ -204,7 +206,7 @@ def test_an_epoch_that_is_raised_prolongs_nothing_that_we_said_ourselves() -> No
     assert term.begins()
     assert term.failing(NONE_FAILING) == NONE_FAILING, "nobody found it sick since"
     leadership.follow("one", 90)
-    leadership.share_failing({FLEET: Failing.of([C.id])})
+    hears(leadership, failing={FLEET: Failing.of([C.id])})
     leadership.lead("me", 92, float("inf"))
     assert term.begins()
     assert term.failing(NONE_FAILING).scrapers == (C.id,), "another one led in between"
@@ -213,12 +215,12 @@ def test_an_epoch_that_is_raised_prolongs_nothing_that_we_said_ourselves() -> No
 def test_what_is_down_of_fleets_that_are_gone_leaves_the_note() -> None:
     """The fleet has had another name since a rolling restart: what the last leader of the old name told takes no room."""
     leadership = Leadership(alone=False, clock=Clock())
-    leadership.fleets = frozenset({"new"})
+    leadership.shared.fleets = frozenset({"new"})
     leadership.follow("one", 2)
-    leadership.share_down({"old": tuple(Scraper(f"{n}:1", str(n), 1) for n in range(DOWN_MOST))}, {})
+    hears(leadership, down={"old": tuple(Scraper(f"{n}:1", str(n), 1) for n in range(DOWN_MOST))}, waiting={})
     leadership.lead("me", 4, float("inf"))
-    leadership.placed_over("new", (C,), ())
-    assert leadership.down == {"new": (C,)}
+    leadership.shared.placed_over("new", (C,), ())
+    assert leadership.told.down == {"new": (C,)}
 
 
 def test_loads_of_another_fleet_that_we_told_in_a_term_long_ago_are_not_forgotten_at_once() -> None:
@@ -226,26 +228,26 @@ def test_loads_of_another_fleet_that_we_told_in_a_term_long_ago_are_not_forgotte
     leadership = Leadership(alone=False, clock=clock)
     leadership.lead("me", 4, clock.now + 10.0)
     for fleet in ("one", "two"):
-        leadership.placed_by(fleet, b"book")
+        leadership.shared.placed_by(fleet, b"book")
     leadership.follow("other", 6)
     clock.now += LOADS_KEPT_S
-    leadership.share_loads({"one": b"newer", "two": b"newer"})
+    hears(leadership, loads={"one": b"newer", "two": b"newer"})
     leadership.lead("me", 8, float("inf"))
-    leadership.placed_by("one", b"newer")
-    assert leadership.loads == {"one": b"newer", "two": b"newer"}, "the loop of the other fleet tells its own in a moment"
+    leadership.shared.placed_by("one", b"newer")
+    assert leadership.told.loads == {"one": b"newer", "two": b"newer"}, "the other fleet tells its own in a moment"
 
 
 def test_a_release_in_the_first_note_that_is_read_releases_nothing() -> None:
     """All controllers were down for a day; the note has what was released just before."""
     started, let_go = Leadership(alone=False, clock=Clock()), (Release("source_shrank", ("file", "3")),)
-    started.share_released({"node": let_go})
-    assert started.lately_released("node") == (), "nobody knows how old that is"
-    started.share_released({"node": let_go, "db": let_go})
-    assert started.lately_released("db") == let_go
+    hears(started, released={"node": let_go})
+    assert started.shared.lately_released("node") == (), "nobody knows how old that is"
+    hears(started, released={"node": let_go, "db": let_go})
+    assert started.shared.lately_released("db") == let_go
     empty = Leadership(alone=False, clock=Clock())
-    empty.share_released({})
-    empty.share_released({"node": let_go})
-    assert empty.lately_released("node") == let_go
+    hears(empty, released={})
+    hears(empty, released={"node": let_go})
+    assert empty.shared.lately_released("node") == let_go
 
 
 async def test_what_was_learnt_in_an_earlier_term_is_not_placed_by_in_the_next() -> None:

@@ -12,7 +12,8 @@ from promring.core.loads import LoadBook, ServiceLoads, encode
 from promring.core.placement import Policy, place
 from promring.core.ring import Ring
 from promring.core.second_opinion import SecondOpinions
-from promring.election.leadership import LOADS_BYTES_MOST, LOADS_KEPT_S, Leadership
+from promring.election.leadership import Leadership
+from promring.election.shared import LOADS_BYTES_MOST, LOADS_KEPT_S
 from promring.fleet.state import Memory
 from promring.fleet.term import FOUND_AGAIN_S, LISTED_STILL_S, Term
 from promring.fleet.unreachable import Unreachable
@@ -20,6 +21,7 @@ from promring.model import NEVER_ENDS, NONE_FAILING, Failing, Scraper
 from promring.telemetry import log
 from tests.laws.strategies import pool_of
 from tests.seeing import seen_with
+from tests.telling import hears
 
 FLEET = "main"
 A, B, C = (Scraper(f"{name}:1", name, 1) for name in "abc")
@@ -39,7 +41,7 @@ def leading_after_another(clock: Clock) -> Leadership:
     """The leader before it placed over ``C``, too, which is down."""
     leadership = Leadership(alone=False, clock=clock)
     leadership.follow("one", 2)
-    leadership.share_down({FLEET: (C,)}, {})
+    hears(leadership, down={FLEET: (C,)}, waiting={})
     leadership.lead("me", 4, float("inf"))
     return leadership
 
@@ -66,29 +68,29 @@ def test_the_loads_of_the_leader_are_taken_nonsense_is_not_and_an_empty_book_is_
     leadership = Leadership(alone=False, clock=Clock())
     term = Term(FLEET, leadership, log.get())
     assert term.go_on(Memory()).loads is None
-    leadership.share_loads({FLEET: encode(BOOK), "other": b""})
+    hears(leadership, loads={FLEET: encode(BOOK), "other": b""})
     followed = term.go_on(Memory())
     assert followed.loads == BOOK
     assert term.go_on(followed) is followed
     for nonsense in (b"x", b"\x90", encode(BOOK)[:-1]):
-        leadership.share_loads({FLEET: nonsense})
+        hears(leadership, loads={FLEET: nonsense})
         assert term.go_on(followed) is followed
-    leadership.share_loads({FLEET: b""})
+    hears(leadership, loads={FLEET: b""})
     assert term.go_on(followed).loads is None
 
 
 def test_loads_of_fleets_that_are_gone_leave_the_note_and_what_is_too_long_is_told_to_nobody() -> None:
     clock = Clock()
     leadership = Leadership(alone=False, clock=clock)
-    leadership.share_loads({"gone": b"old"})
+    hears(leadership, loads={"gone": b"old"})
     leadership.lead("me", 4, float("inf"))
     Term(FLEET, leadership, log.get()).tell_loads(BOOK, learnt=True)
-    assert leadership.loads == {"gone": b"old", FLEET: encode(BOOK)}
+    assert leadership.told.loads == {"gone": b"old", FLEET: encode(BOOK)}
     clock.now += LOADS_KEPT_S
     Term(FLEET, leadership, log.get()).tell_loads(None, learnt=True)
-    assert leadership.loads == {FLEET: b""}
-    leadership.placed_by("second", b"x" * (LOADS_BYTES_MOST + 1))
-    assert leadership.loads == {FLEET: b""}
+    assert leadership.told.loads == {FLEET: b""}
+    leadership.shared.placed_by("second", b"x" * (LOADS_BYTES_MOST + 1))
+    assert leadership.told.loads == {FLEET: b""}
 
 
 def test_a_lease_that_comes_back_brings_back_nothing_of_the_leader_before_us() -> None:
@@ -97,7 +99,7 @@ def test_a_lease_that_comes_back_brings_back_nothing_of_the_leader_before_us() -
     leadership = Leadership(alone=False, clock=clock)
     leadership.follow("one", 2)
     sick = Failing.of([C.id])
-    leadership.share_failing({FLEET: sick})
+    hears(leadership, failing={FLEET: sick})
     leadership.lead("me", 4, clock.now + 10.0)
     term = Term(FLEET, leadership, log.get())
     assert term.failing(NONE_FAILING) == sick, "before the loop has begun to lead"
@@ -120,7 +122,7 @@ def test_a_reload_of_who_leads_makes_nothing_of_the_leader_before_last_longer() 
     leadership = Leadership(alone=False, clock=clock)
     leadership.follow("one", 2)
     refuses = Failing(refusing=(("node", A.id),))
-    leadership.share_failing({FLEET: refuses})
+    hears(leadership, failing={FLEET: refuses})
     leadership.lead("me", 4, float("inf"))
     for _ in range(3):
         term = Term(FLEET, leadership, log.get())
@@ -139,7 +141,7 @@ def test_who_follows_is_told_who_is_idle_and_goes_on_from_there_when_it_leads() 
     term, told = Term(FLEET, leadership, log.get()), Unreachable(SecondOpinions(), log=log.get())
     said = [term.idle]
     idle = Failing(idle=(("db", A.id), ("node", B.id)))
-    leadership.share_failing({FLEET: idle, "other": Failing(idle=(("db", C.id),))})
+    hears(leadership, failing={FLEET: idle, "other": Failing(idle=(("db", C.id),))})
     said.append(term.idle)
     assert term.failing(told.failing(term.idle)) == idle
     leadership.lead("me", 4, float("inf"))
@@ -176,11 +178,11 @@ async def test_who_follows_does_not_judge_who_is_idle_and_saves_what_it_was_told
 
 def test_the_leader_tells_who_is_drained_of_a_fleet_that_has_a_new_name_also_that_nobody_is() -> None:
     leadership = Leadership(alone=False, clock=Clock())
-    leadership.share_drained({"before": frozenset({A.id})})
+    hears(leadership, drained={"before": frozenset({A.id})})
     follower, drained = Term(FLEET, leadership, log.get()), Memory(drained=frozenset({A.id}))
     assert follower.go_on(drained) is drained, "the leader does not know this name yet"
-    assert leadership.drained == {"before": frozenset({A.id})}, "and who follows tells nothing"
+    assert leadership.told.drained == {"before": frozenset({A.id})}, "and who follows tells nothing"
     leadership.lead("me", 4, float("inf"))
     Term(FLEET, leadership, log.get()).go_on(Memory())
-    assert leadership.drained == {"before": frozenset({A.id}), FLEET: frozenset()}
+    assert leadership.told.drained == {"before": frozenset({A.id}), FLEET: frozenset()}
     assert follower.go_on(drained).drained == frozenset()

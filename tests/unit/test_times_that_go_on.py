@@ -157,9 +157,9 @@ async def test_who_waits_at_the_leader_waits_on_while_that_is_reloaded(tmp_path:
     loop = Loop(tmp_path, memory=Memory(members=(A,), history=History.of((A,))), leadership=term, guard=rules)
     loop.facts.put_listed((A, B))
     await loop.say((A, B), TARGETS)
-    assert term.waiting == {"x": (B.id,)}
+    assert term.told.waiting == {"x": (B.id,)}
     await again(tmp_path / "again", loop, rules, restarted=False)
-    assert (term.down, term.waiting) == ({"x": (B,)}, {"x": (B.id,)})
+    assert (term.told.down, term.told.waiting) == ({"x": (B,)}, {"x": (B.id,)})
 
 
 async def test_a_release_is_not_used_up_by_a_moment_without_an_answer(tmp_path: Path) -> None:

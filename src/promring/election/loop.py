@@ -158,12 +158,7 @@ class Election:
     def _learn(self) -> None:
         """What stands in the note, if there is one."""
         if self._note is not None:
-            self._leadership.share_drained(self._note.who_is_drained())
-            self._leadership.share_lists(self._note.lists)
-            self._leadership.share_released(self._note.released)
-            self._leadership.share_down(self._note.down, self._note.waiting)
-            self._leadership.share_loads(self._note.loads)
-            self._leadership.share_failing(self._note.failing)
+            self._leadership.shared.hear(self._note.told)
 
     def _may_lead(self) -> bool:
         """Whoever knows everything; when the lock has been free for long, whoever there is."""
@@ -178,7 +173,7 @@ class Election:
     async def _begin(self, seen: LockState, started: float) -> None:
         """The lock is ours, and the epoch in the note is another leader's: write ours, then lead."""
         if self._note is None:  # the first one who leads says what it knows
-            self._leadership.share_drained(self._drained_here())
+            self._leadership.shared.drain_all(self._drained_here())
         self._learn()
         if await self._write(seen, self._next_epoch(seen), started):
             self._log.info("lock_acquired", epoch=self._leadership.epoch)
@@ -208,7 +203,7 @@ class Election:
             return False
         self._say_lapsed()
         self._note, self._reigns, self._free_since, self._said_not_taken = note, True, None, False
-        self._leadership.drained_told = note.who_is_drained()
+        self._leadership.shared.written(note.told)
         self._leadership.lead(self._lease.name, epoch, started + self._lease.lease_s)
         return True
 
@@ -234,12 +229,7 @@ class Election:
         return max(seen.token + 1, known, self._highest() + STEP)
 
     def _wanted(self, epoch: int) -> Note:
-        drained = {name: sorted(ids) for name, ids in (self._leadership.drained or {}).items()}
-        lists = {service: dict(marks) for service, marks in self._leadership.lists.items()}
-        self._leadership.forget_released()
-        leadership = self._leadership
-        shared = dict(leadership.released), dict(leadership.down), dict(leadership.loads)
-        return Note(self._lease.name, epoch, drained, lists, *shared, dict(leadership.failing), dict(leadership.waiting))
+        return Note(self._lease.name, epoch, self._leadership.shared.to_tell())
 
     def _now(self) -> float:
         return self._leadership.clock()

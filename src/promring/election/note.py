@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
@@ -10,29 +11,36 @@ import msgspec
 from promring.model import EPOCH_FOLLOWED_MOST, Failing, Fingerprint, Release, Scraper
 
 
-class Note(msgspec.Struct):
-    """``drained``: scrapers by fleet, as far as the leader knows; an empty list: none. ``lists``: what the plans are made
-    of, by shard service and source. ``released``: what a person released lately. ``down``: scrapers by fleet that are
-    listed and not in its plan; ``waiting``: those of them that live, and wait to come into it. ``failing``: by fleet,
-    which scrapers live and get nothing, or nothing new of a service.
-    ``loads``: by fleet, the book of loads that its targets are placed by (``core/loads``).
+class Told(msgspec.Struct, frozen=True):
+    """What a leader tells, by fleet or by shard service:
+
+    - ``drained``: scrapers that a person drained; None: each controller goes by what it knows.
+    - ``lists``: of each source of a service, what its plan is made of.
+    - ``released``: what a person released lately, by service, or as ``fleet:NAME``.
+    - ``down``: scrapers that are listed and not in the plan; ``waiting``: those of them that live, and wait to come in.
+    - ``loads``: the book of loads that targets are placed by (``core/loads``); empty: by their number.
+    - ``failing``: scrapers that live and get nothing, or nothing new of a service.
     """
+
+    drained: Mapping[str, frozenset[str]] | None = None
+    lists: Mapping[str, Mapping[str, Fingerprint]] = {}
+    released: Mapping[str, tuple[Release, ...]] = {}
+    down: Mapping[str, tuple[Scraper, ...]] = {}
+    waiting: Mapping[str, tuple[str, ...]] = {}
+    loads: Mapping[str, bytes] = {}
+    failing: Mapping[str, Failing] = {}
+
+
+class Note(msgspec.Struct, frozen=True):
+    """``leader``: its name, for people."""
 
     leader: str = ""
     epoch: Annotated[int, msgspec.Meta(ge=0, lt=EPOCH_FOLLOWED_MOST)] = 0
-    drained: dict[str, list[str]] = {}
-    lists: dict[str, dict[str, Fingerprint]] = {}
-    released: dict[str, tuple[Release, ...]] = {}
-    down: dict[str, tuple[Scraper, ...]] = {}
-    loads: dict[str, bytes] = {}
-    failing: dict[str, Failing] = {}
-    waiting: dict[str, tuple[str, ...]] = {}
-
-    def who_is_drained(self) -> dict[str, frozenset[str]]:
-        return {name: frozenset(ids) for name, ids in self.drained.items()}
+    told: Told = Told()
 
     def encode(self) -> bytes:
-        return msgspec.json.encode(self)
+        """The same bytes for the same note."""
+        return msgspec.json.encode(self, order="deterministic")
 
 
 def decode(text: bytes | None) -> Note | None:

@@ -1,4 +1,4 @@
-"""Other controllers without a lock, whose slices receivers have instead of ours: which, and for how long they are silent."""
+"""Others whose slices receivers or agents have instead of ours: which, and for how long they have written nothing newer."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ from promring.model import LONG_AGO, Generation
 SILENT_S = 10.0
 """Who wrote what locks us out and has written nothing for so long is gone, at the first time."""
 SILENT_MOST_S = 3600.0
+EPOCH_OF_AGENTS_MOST = 10**10
+"""No epoch that an agent says is heeded from here on: whoever reaches the API may say one. Most are seconds since 1970."""
+HEARD_S = 60.0
+"""What no agent has said for so long is over."""
+CALM_S = 7200.0
+"""So long after we went above what an agent has we go above the next such slice as soon as at first."""
 
 
 class Rivals:
@@ -54,4 +60,33 @@ class Rivals:
         self._patience_s = min(SILENT_MOST_S, 2 * self._patience_s) if again else 2 * SILENT_S
         self.taken_over_at = now
         self._above.clear()
+        return True
+
+
+class AgentsAhead:
+    """Agents that refuse us, as they have a newer slice. Times in seconds, of one clock."""
+
+    def __init__(self) -> None:
+        self.newest = Generation(0, 0)
+        """Of those that agents have said lately."""
+        self._since, self._heard_at = 0.0, LONG_AGO
+        self._patience_s = SILENT_S
+        self._climbed_at = LONG_AGO
+        """When we last went above what an agent has."""
+
+    def is_gone(self, newest: Generation, now: float) -> bool:
+        """An agent has ``newest``: whether that was the newest that agents have for ``SILENT_S``, then twice that each time,
+        so that we go above it.
+        """
+        if newest.epoch >= EPOCH_OF_AGENTS_MOST:
+            return False
+        if now - self._climbed_at > CALM_S:
+            self._patience_s = SILENT_S
+        if newest > self.newest or now - self._heard_at > HEARD_S:
+            self.newest, self._since = newest, now
+        self._heard_at = now
+        if now - self._since < self._patience_s:
+            return False
+        self._heard_at, self._climbed_at = LONG_AGO, now
+        self._patience_s = min(SILENT_MOST_S, 2 * self._patience_s)
         return True

@@ -123,7 +123,7 @@ class Judge:
 
     def _judge_lists(self, name: str, facts: Facts, memory: Memory, now: float) -> None:
         service, had = self.services[name], memory.of(name)
-        marks = {} if self._leadership.alone else self._leadership.lists.get(name, {})
+        marks = {} if self._leadership.alone else self._leadership.told.lists.get(name, {})
         stale = [source for source in marks if self._is_stale(name, source)]
         planned = {source: had.sources[source] for source in marks if source in had.sources}
         older = [source for source, pool in planned.items() if self._print(name, source, "plan", pool) != marks[source]]
@@ -138,7 +138,7 @@ class Judge:
             released=service.releases.take(service.verdict.withheld),
         )
         service.behind = bool(stale or older) and not isinstance(service.verdict, Lists)
-        told_at = max((self._leadership.listed_at(name, source) for source in (*stale, *older)), default=0.0)
+        told_at = max((self._leadership.shared.listed_at(name, source) for source in (*stale, *older)), default=0.0)
         if service.behind and not self._leadership.leads() and now < told_at + CATCH_UP_S:
             self.again_at = min(self.again_at, told_at + CATCH_UP_S)
         else:
@@ -152,11 +152,11 @@ class Judge:
         cell = self._facts.services[service].cells.get(source)
         if cell is None or cell.fact.good is None:
             return False
-        told_at, list_ = self._leadership.listed_at(service, source), cell.fact.good.value
+        told_at, list_ = self._leadership.shared.listed_at(service, source), cell.fact.good.value
         overtaken = cell.asked_at < told_at
         if cell.answered and not overtaken:
             return False
-        if self._print(service, source, "source", list_) == self._leadership.lists[service][source]:
+        if self._print(service, source, "source", list_) == self._leadership.told.lists[service][source]:
             cell.confirm(told_at)
             return False
         if overtaken:
@@ -249,10 +249,10 @@ class Judge:
     def _led(self) -> Led | None:
         """What the leader that we follow says of those not in its plan; None: we follow none, or it says nothing."""
         leadership = self._leadership
-        told = leadership.down.get(self.fleet) if leadership.hears() else None
+        told = leadership.told.down.get(self.fleet) if leadership.hears() else None
         if told is None:
             return None
-        return Led(frozenset(s.id for s in told), frozenset(leadership.waiting.get(self.fleet, ())))
+        return Led(frozenset(s.id for s in told), frozenset(leadership.told.waiting.get(self.fleet, ())))
 
     def decided(self, facts: Facts, memory: Memory, *, acts: bool) -> set[str]:
         """The services whose plan is from scrapers that are known, and as good as another controller's. ``acts``: we act,
@@ -272,7 +272,7 @@ class Judge:
         """
         if self._leadership.alone or self._leadership.leads():
             return True
-        placed = [name for name in self.services if self._leadership.lists.get(name)]
+        placed = [name for name in self.services if self._leadership.told.lists.get(name)]
         return all(self.services[name].lists is not None and self._knows_enough(name, memory) for name in placed)
 
     def _knows_enough(self, service: str, memory: Memory) -> bool:
@@ -282,7 +282,7 @@ class Judge:
         board = self._facts.services[service]
         if self._leadership.alone or self._leadership.leads() or (self._facts.members.answered and board.answered):
             return True
-        marks, had = self._leadership.lists.get(service, {}), memory.of(service).sources
+        marks, had = self._leadership.told.lists.get(service, {}), memory.of(service).sources
         silent = [name for name, cell in board.cells.items() if not cell.answered]
         return all(name in marks and name in had and fingerprint_of(had[name]) == marks[name] for name in silent)
 
@@ -296,7 +296,7 @@ class Judge:
                 continue
             if service.marks is None or not same_lists(service.marks[0], had.sources):
                 service.marks = had.sources, {source: fingerprint_of(pool) for source, pool in had.sources.items()}
-            self._leadership.publish_fingerprints(name, service.marks[1])
+            self._leadership.shared.publish_fingerprints(name, service.marks[1])
 
     # --- what a person asks for --------------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ class Releases:
         """What a person let go at the leader a moment ago, for one verdict here, too."""
         if self._leadership.leads():
             return ()
-        let_go = self._leadership.lately_released(self._name)
+        let_go = self._leadership.shared.lately_released(self._name)
         if let_go is not self._shared:
             self._shared, self._used = let_go, set()
         mine = tuple(one for one in let_go if one.reason not in self._used)
@@ -43,6 +43,6 @@ class Releases:
         if let_go:
             self._log.warning("release", reasons=",".join(one.reason for one in let_go))
             self._released = tuple(one.let_go for one in let_go)
-            if self._leadership.leads() and not self._leadership.alone:
-                self._leadership.release(self._name, self._released)
+            if self._leadership.tells_others:
+                self._leadership.shared.release(self._name, self._released)
         return let_go

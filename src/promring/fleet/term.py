@@ -43,13 +43,13 @@ class Term:
         finds nothing told of this fleet, which has a new name then, tells the others who is drained.
         """
         leadership = self.leadership
-        drained = (leadership.drained or {}).get(self._fleet)
+        drained = (leadership.told.drained or {}).get(self._fleet)
         if drained is None:
             if leadership.leads():
                 self.tell_drained(memory.drained)
         elif drained != memory.drained:
             memory = replace(memory, drained=drained)
-        told = leadership.loads.get(self._fleet)
+        told = leadership.told.loads.get(self._fleet)
         if told is not None and told != self._packed(memory.loads) and (self.is_new or not leadership.leads()):
             book = decode(told) if told else None
             memory = replace(memory, loads=book) if book is not None or not told else memory
@@ -69,7 +69,7 @@ class Term:
         if not self.leadership.leads() or not self.is_new:
             return False
         self._led_epoch = self.leadership.epoch
-        self._inherited = self.leadership.failing.get(self._fleet, NONE_FAILING)
+        self._inherited = self.leadership.told.failing.get(self._fleet, NONE_FAILING)
         self._inherited_until = self.leadership.led_since + FOUND_AGAIN_S  # not again after each reload
         return True
 
@@ -78,7 +78,7 @@ class Term:
         started lately does not know who left the catalogue before. Of a death it may know before the leader tells it.
         """
         leadership = self.leadership
-        told = leadership.down.get(self._fleet)
+        told = leadership.told.down.get(self._fleet)
         if told is None or leadership.alone:
             return listed
         if not leadership.leads():
@@ -92,19 +92,19 @@ class Term:
         ids, now = frozenset(s.id for s in live), self.leadership.clock()
         died = {name: at for name, at in self._died_at.items() if now - at < TOLD_S and name not in ids}
         self._died_at, self._live = dict.fromkeys(self._live - ids, now) | died, ids
-        if self.leadership.leads() and not self.leadership.alone:
+        if self.leadership.tells_others:
             down = tuple(s for s in listed if s.id not in ids)
-            self.leadership.placed_over(self._fleet, down, tuple(s.id for s in down if s.id in waiting))
+            self.leadership.shared.placed_over(self._fleet, down, tuple(s.id for s in down if s.id in waiting))
 
     def tell_held(self) -> None:
         """As the leader: there is no plan now by which the others could let somebody wait."""
-        if self.leadership.leads() and not self.leadership.alone and self._fleet in self.leadership.down:
-            self.leadership.placed_over(self._fleet, self.leadership.down[self._fleet], ())
+        if self.leadership.tells_others and self._fleet in self.leadership.told.down:
+            self.leadership.shared.placed_over(self._fleet, self.leadership.told.down[self._fleet], ())
 
     def tell_loads(self, book: LoadBook | None, *, learnt: bool) -> None:
         """As the leader: targets are placed by these loads. ``learnt``: whether loads are learnt at all."""
-        if learnt and self.leadership.leads() and not self.leadership.alone:
-            self.leadership.placed_by(self._fleet, self._packed(book))
+        if learnt and self.leadership.tells_others:
+            self.leadership.shared.placed_by(self._fleet, self._packed(book))
 
     def _packed(self, book: LoadBook | None) -> bytes:
         """Empty: there is none, and each target counts 1."""
@@ -120,7 +120,7 @@ class Term:
         leadership = self.leadership
         if leadership.alone:
             return ours
-        told = leadership.failing.get(self._fleet, NONE_FAILING)
+        told = leadership.told.failing.get(self._fleet, NONE_FAILING)
         if not leadership.leads():
             return told
         if self.is_new:  # in the middle of a cycle
@@ -136,14 +136,14 @@ class Term:
         leadership = self.leadership
         if leadership.alone or leadership.leads():
             return None
-        return leadership.failing.get(self._fleet, NONE_FAILING).idle
+        return leadership.told.failing.get(self._fleet, NONE_FAILING).idle
 
     def tell_failing(self, failing: Failing) -> None:
         """As the leader: the plan gives these nothing, or nothing new of a service."""
-        if self.leadership.leads() and not self.leadership.alone:
-            self.leadership.placed_without(self._fleet, failing)
+        if self.leadership.tells_others:
+            self.leadership.shared.placed_without(self._fleet, failing)
 
     def tell_drained(self, drained: Collection[str]) -> None:
         """As the leader: a person has drained these."""
         if not self.leadership.alone:
-            self.leadership.drain(self._fleet, frozenset(drained))
+            self.leadership.shared.drain(self._fleet, frozenset(drained))

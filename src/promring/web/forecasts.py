@@ -176,7 +176,7 @@ class Forecasts:
     def _told(self) -> bool:
         """Whether the other controllers can know who is drained."""
         leadership = self._controller.leadership
-        return leadership.alone or leadership.drained_told == leadership.drained
+        return leadership.alone or leadership.shared.drains_are_noted
 
     async def _forecast(self, fleet: Fleet, name: str, *, back: bool) -> Forecast | None:
         """What a drain, or the end of it, would move; None when that cannot be said now."""
