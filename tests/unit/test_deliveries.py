@@ -13,7 +13,7 @@ import pytest
 from promring.core.claims import Taken
 from promring.core.pool import pool_of
 from promring.core.sight import Runs, Sight
-from promring.delivery import Delivery, Leads, Outcome, always
+from promring.delivery import Delivery, How, Leads, Outcome, always
 from promring.delivery.askers import DECLINES_S, Askers
 from promring.delivery.http_sd import HttpSdDelivery, Served
 from promring.election.leadership import Leadership
@@ -36,7 +36,7 @@ class Pushed:
 
     def __init__(self, means: str = "pushed") -> None:
         self.means = means
-        self.outcome = {A.id: "written", B.id: "written"}
+        self.outcome: dict[str, How] = {A.id: "written", B.id: "written"}
 
     async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
         return [
@@ -354,7 +354,7 @@ async def test_what_was_seen_for_a_moment_only_is_not_believed(clock: Clock) -> 
 
 
 @pytest.mark.parametrize("outcome", ["waiting", "withheld", "unsent"])
-async def test_what_is_not_decided_is_neither_taken_nor_a_failure(clock: Clock, outcome: str) -> None:
+async def test_what_is_not_decided_is_neither_taken_nor_a_failure(clock: Clock, outcome: How) -> None:
     sink = Pushed()
     given = couriers(sink)
     sink.outcome[B.id] = outcome

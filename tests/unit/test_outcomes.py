@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from promring.delivery import Leads, Outcome, always
+from promring.delivery import How, Leads, Outcome, always
 from promring.election.leadership import Leadership
 from promring.fleet.deliveries import ServiceDeliveries
 from promring.fleet.dispatcher import Dispatcher
@@ -23,7 +23,7 @@ class Told:
     means, pulled = "told", False
 
     def __init__(self) -> None:
-        self.kinds = {"a:1": "written", "b:1": "written"}
+        self.kinds: dict[str, How] = {"a:1": "written", "b:1": "written"}
         self.wake: Callable[[], None] | None = None
 
     def when_done(self, wake: Callable[[], None]) -> None:
@@ -42,13 +42,13 @@ class Round:
     def _wake(self) -> None:
         self.woken += 1
 
-    async def go(self, b: str) -> bool:
+    async def go(self, b: How) -> bool:
         self.delivery.kinds["b:1"] = b
         return (await self.dispatcher.deliver({"x": [A, B]}, {"x"}, pushes=True, whole=True))["x"]
 
 
 @pytest.mark.parametrize("kind", ["waiting", "unsent"])
-async def test_who_waits_or_is_not_to_blame_is_not_delivered_to_and_never_dead(kind: str) -> None:
+async def test_who_waits_or_is_not_to_blame_is_not_delivered_to_and_never_dead(kind: How) -> None:
     round_ = Round()
     for _ in range(10):
         assert not await round_.go(kind)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from promring.model import Generation, Slice
 
@@ -25,17 +25,41 @@ def always() -> bool:
     return True
 
 
+How = Literal["written", "same", "failed", "refused", "withheld", "waiting", "unsent"]
+"""What became of a slice: ``refused`` by a receiver that has a newer one, ``withheld`` because we no longer lead,
+``waiting`` while its push has not ended or is not due again, ``unsent`` for trouble on our own side or on the way. The last
+two say nothing about the scraper.
+"""
+
+
 class Outcome(NamedTuple):
-    """What became of one scraper's slice: ``written``, ``same``, ``failed``, ``refused`` by a receiver that has a newer one,
-    ``withheld`` because we no longer lead, ``waiting`` while its push has not ended or is not due again, ``unsent`` for
-    trouble on our own side or on the way. The last two say nothing about the scraper. ``error`` says why it was not taken.
-    """
+    """What became of one scraper's slice. ``error`` says why it was not taken."""
 
     scraper: str
-    outcome: str
+    outcome: How
     error: str = ""
     fenced_by: Generation | None = None
     """The newer generation that the receiver has."""
+
+    @property
+    def is_there(self) -> bool:
+        """The receiver has the slice."""
+        return self.outcome in ("written", "same")
+
+    @property
+    def was_not_brought(self) -> bool:
+        """It was tried, and the receiver may have anything."""
+        return self.outcome in ("failed", "unsent")
+
+    @property
+    def is_theirs(self) -> bool:
+        """The receiver is why it did not get there."""
+        return self.outcome in ("failed", "refused")
+
+    @property
+    def is_trouble(self) -> bool:
+        """Somebody has to know."""
+        return self.was_not_brought or self.is_theirs
 
     @classmethod
     def not_taken(cls, scraper: str, error: str, have: Generation | None = None) -> Outcome:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import NamedTuple, Protocol
 
-from promring.delivery import Leads, Outcome
+from promring.delivery import How, Leads, Outcome
 from promring.delivery.ansible_inventory import Host
 from promring.delivery.ansible_run import PROGRAM, Report, Run, Told
 from promring.delivery.receiver import RefusedError
@@ -82,11 +82,9 @@ class Far:
 
     def settle(self, outcomes: Sequence[Ended], pace: AnsiblePace) -> None:
         self.push = None
-        blamed = [
-            e.outcome.outcome for e in outcomes if not e.of_file and e.outcome.outcome in ("failed", "refused", "unsent")
-        ]
-        self.slow = any(outcome != "unsent" for outcome in blamed)
-        self.failures = self.failures + 1 if any(outcome != "refused" for outcome in blamed) else 0
+        blamed = [e.outcome for e in outcomes if not e.of_file]
+        self.slow = any(outcome.is_theirs for outcome in blamed)
+        self.failures = self.failures + 1 if any(outcome.was_not_brought for outcome in blamed) else 0
         self.retry_at = retry_at(self.failures, pace)
 
 
@@ -126,7 +124,7 @@ class Sink:
             return None
         (of, outcome), self.result = self.result, None
         same = (of.generation, of.sha256) == (slice_.generation, slice_.sha256)
-        return outcome if same or outcome.outcome in ("failed", "unsent") else None
+        return outcome if same or outcome.was_not_brought else None
 
     def settle(self, slice_: Slice, ended: Ended, pace: AnsiblePace) -> None:
         """Take note of how the push ended."""
@@ -136,7 +134,7 @@ class Sink:
         self.failures = self.failures + 1 if ended.of_file and outcome.outcome == "failed" else 0
         self.retry_at = retry_at(self.failures, pace)
         self.delivered = None
-        if outcome.outcome in ("written", "same"):
+        if outcome.is_there:
             verify_at = time.monotonic() + random.uniform(pace.verify_s / 2, pace.verify_s)  # not all of them at once
             self.delivered = _Delivered(slice_.scraper.address, slice_.generation, slice_.sha256, verify_at)
 
@@ -279,7 +277,7 @@ class Push:
             why = f"the push ended before it was through here: {why}"
         return Ended(Outcome(scraper.id, kind, f"{scraper.host}: {why}"))
 
-    def _kind(self, result: str, report: Report) -> str:
+    def _kind(self, result: str, report: Report) -> How:
         if result == "begun" and report.end == "time":
             return "failed"
         others = {result for result, _ in report.hosts.values()}

@@ -232,7 +232,7 @@ class SshDelivery:
     def _outcome(self, host: Host, file: File, slice_: Slice) -> Outcome:
         """What is to be told of a slice now: how its push ended, once; then whether it is there."""
         result, file.result = file.result, None
-        if result is not None and (are_same(result.of, slice_) or result.outcome.outcome in ("failed", "unsent")):
+        if result is not None and (are_same(result.of, slice_) or result.outcome.was_not_brought):
             return result.outcome._replace(scraper=slice_.scraper.id)
         if self._hosts.is_held(file, slice_):
             return Outcome(slice_.scraper.id, "same")

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from promring.delivery import Outcome
+from promring.delivery import How, Outcome
 from promring.delivery.ssh_connect import Connector
 from promring.delivery.ssh_link import Link
 from promring.delivery.ssh_push import Work
@@ -30,7 +30,7 @@ class Held(NamedTuple):
 
 
 class Failed(NamedTuple):
-    outcome: str
+    outcome: How
     error: str
 
 
@@ -99,7 +99,7 @@ class File:
         """Its push has ended; None: with nothing to tell."""
         if result is not None:
             self.result = result
-            self.error = result.outcome.error if result.outcome.outcome in ("failed", "unsent") else ""
+            self.error = result.outcome.error if result.outcome.was_not_brought else ""
             self.slow = bool(self.error) or (self.told_waiting and time.monotonic() - self.asked_at > slow_after_s)
         if self.ends is not None and not self.ends.done():
             self.ends.set_result(None)
@@ -166,7 +166,7 @@ class Host:
             file.tried = None
         await self.link.rest()
 
-    async def send(self, work: Work, connector: Connector, timeout_s: float) -> str:
+    async def send(self, work: Work, connector: Connector, timeout_s: float) -> How:
         """As ``Link.send``."""
         return await self.link.send(work, connector, timeout_s, is_shared=lambda: len(self.pushed) > 1)
 

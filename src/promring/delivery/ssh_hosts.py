@@ -271,7 +271,7 @@ class SshHosts:
         if ended is host.failed:
             return  # told to all files when the try ends
         result = _result(host, file, slice_, ended) if isinstance(ended, Failed) else Result(slice_, ended)
-        if result.outcome.outcome not in ("failed", "unsent"):
+        if not result.outcome.was_not_brought:
             file.failures, file.retry_at = 0, 0.0
         else:
             file.failures += 1

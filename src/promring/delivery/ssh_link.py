@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
+from promring.delivery import How
 from promring.delivery.ssh_connect import Connector, Step
 from promring.delivery.ssh_push import BrokenError, CrowdedError, HostError, Work, push
 from promring.runtime.threads import consume_error
@@ -58,7 +59,7 @@ class Link:
         for connection in replaced:
             connection.abort()
 
-    async def send(self, work: Work, connector: Connector, timeout_s: float, *, is_shared: Callable[[], bool]) -> str:
+    async def send(self, work: Work, connector: Connector, timeout_s: float, *, is_shared: Callable[[], bool]) -> How:
         """Make the path of ``work`` hold its slice. ``is_shared``: whether other slices are being written beside it.
 
         A kept connection that broke is replaced once. Where nothing comes over it in half of the time, another one is tried
@@ -81,7 +82,7 @@ class Link:
         finally:
             await _end(asking)
 
-    async def _whoever_answers(self, asking: asyncio.Task[str], beside: Coroutine[None, None, str]) -> str:
+    async def _whoever_answers(self, asking: asyncio.Task[How], beside: Coroutine[None, None, How]) -> How:
         anew = asyncio.create_task(beside)
         try:
             await asyncio.wait([asking, anew], return_when=asyncio.FIRST_COMPLETED)
@@ -92,7 +93,7 @@ class Link:
 
     async def _send_anew(
         self, instead_of: asyncssh.SSHClientConnection | None, work: Work, connector: Connector, timeout_s: float
-    ) -> str:
+    ) -> How:
         connection = await self._another(instead_of, connector)
         self._step = WRITING
         return await push(connection, work, timeout_s)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from promring.delivery import Leads, always
+from promring.delivery import How, Leads, always
 from promring.delivery.receiver import Envelope, RefusedError
 from promring.delivery.receiver_sh import Answer, TroubleError, parse_answer, to_stdin, was_written
 from promring.model import Generation, PromringError
@@ -67,7 +67,7 @@ class Work:
     leads: Leads = always
 
 
-async def push(connection: asyncssh.SSHClientConnection, work: Work, patience_s: float) -> str:
+async def push(connection: asyncssh.SSHClientConnection, work: Work, patience_s: float) -> How:
     """Make the path hold the slice: ``written``, ``same`` when it was there, ``withheld`` when we do not lead any more.
     The bytes travel only where they are not there.
 

@@ -19,7 +19,7 @@ from promring.core.sight import Sight
 from promring.delivery import Background, Delivery, Outcome, Visited
 from promring.election.leadership import Leadership
 from promring.fleet.decision_log import say_failed
-from promring.fleet.receipts import THERE, Receipts
+from promring.fleet.receipts import Receipts
 from promring.fleet.visitors import Visitors
 from promring.model import LONG_AGO, NEVER_ENDS, Generation, Slice
 from promring.runtime.backoff import backoff_s
@@ -139,17 +139,17 @@ class ServiceDeliveries:
             self._fetched(found, present, there, declining(d)) if d.pulled else found
             for d, found in zip(asked, results, strict=True)
         ]
-        failed = [o for outcomes in results for o in outcomes if o.outcome in ("failed", "refused", "unsent")]
+        failed = [o for outcomes in results for o in outcomes if o.is_trouble]
         say_failed(self._log, self.outcomes.values(), failed)
         self._note_elsewhere([o for d, found in zip(asked, results, strict=True) if d.pulled for o in found], pushed)
         self._count(results)
         self._heed([newer for o in failed if (newer := o.fenced_by) is not None])
-        self.answered |= any(o.outcome in ("written", "same", "refused") for outcomes in results for o in outcomes)
+        self.answered |= any(o.is_there or o.outcome == "refused" for outcomes in results for o in outcomes)
         self.outcomes = dict(zip(named, results, strict=True))
         self._failures = self._failures + 1 if failed else 0
         done = not failed and not any(o.outcome == "waiting" for o in pushed)
-        pushed_all = all(o.outcome in THERE for o in pushed)
-        settled = all(o.outcome in THERE for outcomes in results for o in outcomes)
+        pushed_all = all(o.is_there for o in pushed)
+        settled = all(o.is_there for outcomes in results for o in outcomes)
         again_at = NEVER_ENDS if settled else upto + (COUNTED_AGAIN_S if len(names) >= MANY else 0.0)
         self._given = _Given(slices, how, again_at, done) if pushed_all else None
         return done
@@ -265,8 +265,8 @@ class ServiceDeliveries:
         outcomes = [o for result in results for o in result if o.outcome != "withheld"]
         if not outcomes and self._leadership.leads():
             return
-        self.reached = {o.scraper for o in outcomes if o.outcome in THERE}
-        failed = {o.scraper for o in outcomes if o.outcome in ("failed", "refused")}
+        self.reached = {o.scraper for o in outcomes if o.is_there}
+        failed = {o.scraper for o in outcomes if o.is_theirs}
         before = {name: times for name, times in self.undelivered.items() if name not in self.elsewhere}
         asked = {o.scraper for o in outcomes} - self.reached
         self.undelivered = {name: before.get(name, 0) + (name in failed) for name in asked}

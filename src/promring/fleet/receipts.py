@@ -21,8 +21,6 @@ from promring.model import LONG_AGO
 
 RUNNING_S = 6.0
 """So long a scraper was seen to run what it shall before it counts: it may have taken a list that it has not applied."""
-THERE = ("written", "same")
-"""Outcomes of a push after which its receiver has the slice."""
 NOTHING = Taken()
 SEEN_MORE = 100
 """Scrapers come and go; so many that are gone are remembered, should they come back."""
@@ -48,8 +46,8 @@ class Receipts:
 
     def pushed(self, outcomes: Sequence[Outcome], upto: float) -> set[str]:
         """What the pushes came to. Who has its slice by one of them."""
-        there = {o.scraper for o in outcomes if o.outcome in THERE}
-        self._everywhere = frozenset(there - {o.scraper for o in outcomes if o.outcome not in THERE})
+        there = {o.scraper for o in outcomes if o.is_there}
+        self._everywhere = frozenset(there - {o.scraper for o in outcomes if not o.is_there})
         self._note_pushed(there, upto)
         return there
 

@@ -126,7 +126,7 @@ class Retirement:
 
     def _say_failed(self, outcomes: Sequence[Outcome]) -> None:
         """Each once while it is for the same reason."""
-        failed = {(o.scraper, wording(o.error)): o.error for o in outcomes if o.outcome in ("failed", "refused")}
+        failed = {(o.scraper, wording(o.error)): o.error for o in outcomes if o.is_theirs}
         for scraper, words in sorted(failed.keys() - self._failed):
             self._log.warning("old_delivery_failed", scraper=scraper, error=failed[scraper, words])
         self._failed = set(failed)
