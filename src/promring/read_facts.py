@@ -19,7 +19,20 @@ from promring.consul.client import Client, connected
 from promring.core.joined import FleetPool, Part, salt_of
 from promring.core.pool import merge_sources
 from promring.discovery import Source, SourceContext
-from promring.model import Answer, ConsulError, DiscoveryError, Empty, Known, Members, NodeState, PromringError, Unknown
+from promring.election.note import decode
+from promring.model import (
+    Answer,
+    ConfigError,
+    ConsulError,
+    DiscoveryError,
+    Empty,
+    Known,
+    Members,
+    NodeState,
+    PromringError,
+    StoreError,
+    Unknown,
+)
 from promring.rules import ranks_of
 from promring.runtime.http_client import new_session
 from promring.telemetry.log import Logger
@@ -65,6 +78,23 @@ async def ask_each(settings: Settings, fleet: FleetOfServices, config_file: Path
         for service in fleet.services:
             found += [await _source(service.name, name, source) for name, source in build_sources(service, sources).items()]
     return found
+
+
+async def ask_lock(settings: Settings) -> Asked | None:
+    """Who leads, as the store of the lock says; None: no lock is configured. Nothing is taken, nor registered."""
+    wanted = settings.controllers.lock
+    if wanted is None:
+        return None
+    try:
+        async with asyncio.timeout(TIMEOUT_S), wanted.store("", settings.sections) as store:
+            what, seen = f"lock in {wanted.kind}: {store.key}", await store.look()
+    except TimeoutError:
+        return Asked("controllers", f"lock in {wanted.kind}", False, f"no answer within {TIMEOUT_S:g} s")
+    except (StoreError, ConfigError) as error:
+        return Asked("controllers", f"lock in {wanted.kind}", False, str(error))
+    note = decode(seen.note)
+    leader = note.leader if note is not None else "somebody who wrote no note"
+    return Asked("controllers", what, True, f"{leader} leads" if seen.held else "nobody leads")
 
 
 async def _scrapers(keys: FleetKeys, client: Client, sections: Sections, log: Logger) -> Asked:

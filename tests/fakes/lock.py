@@ -88,6 +88,12 @@ class FakeLockStore:
         held = server.holder is not None
         return LockState(held, ours, server.token if held else 0, server.note or None, server.version)
 
+    async def look(self) -> LockState:
+        server = self._server
+        server.answer()
+        held = server.holder is not None
+        return LockState(held, False, server.token if held else 0, server.note or None, server.version)
+
     async def take(self, seen: LockState) -> str:
         server = self._server
         server.answer()

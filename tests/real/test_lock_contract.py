@@ -127,6 +127,24 @@ async def the_token_climbs_when_the_lock_is_deleted(ground: Ground) -> None:
     assert after.token > before.token
 
 
+async def a_look_is_no_sign_of_life(ground: Ground) -> None:
+    """Also of one who held the lock; and it makes nothing that could hold it."""
+    stranger, holder, other = (ground.candidate(name, "looked") for name in ("stranger", "holder", "other"))
+    assert await stranger.look() == LockState()
+    held = await taken(holder)
+    assert await holder.renew(held, b"note")
+    seen = await stranger.look()
+    assert (seen.held, seen.ours, seen.note) == (True, False, b"note")
+
+    async def is_free() -> bool:
+        await holder.look()
+        await stranger.look()
+        return not (await other.read()).held
+
+    await until(is_free, "the lock ends although its holder looks", ground.free_within_s + 2)
+    assert (await taken(other)).note == b"note"
+
+
 SCENARIOS: list[Callable[[Ground], Awaitable[None]]] = [
     one_of_twenty_wins,
     a_holder_that_renews_keeps_it_beyond_its_ttl,
@@ -134,6 +152,7 @@ SCENARIOS: list[Callable[[Ground], Awaitable[None]]] = [
     a_release_frees_it_at_once_and_leaves_the_last_note,
     a_note_is_only_written_under_the_lock,
     the_token_climbs_when_the_lock_is_deleted,
+    a_look_is_no_sign_of_life,
 ]
 
 
@@ -164,6 +183,7 @@ async def test_a_store_that_is_down_is_an_error_and_the_token_climbs_over_its_re
     started = time.monotonic()
     for ask in (
         holder.read,
+        other.look,
         lambda: holder.renew(before, b"x"),
         other.read,
         lambda: other.take(LockState()),
@@ -171,7 +191,7 @@ async def test_a_store_that_is_down_is_an_error_and_the_token_climbs_over_its_re
     ):
         with pytest.raises(StoreError):
             await ask()
-    assert time.monotonic() - started < 5 * ground.asked_s
+    assert time.monotonic() - started < 6 * ground.asked_s
     await ground.up()
     after = await taken(other, within_s=3 * ground.free_within_s + 5)
     assert after.token > before.token

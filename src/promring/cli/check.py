@@ -46,12 +46,12 @@ class Checked:
     type=click.Path(path_type=Path),
     help="Where FILE is to stand: its relative paths start in the folder of that path, not in its own.",
 )
-@click.option("--online", is_flag=True, help="Also ask for the scrapers and for every list of targets, once.")
+@click.option("--online", is_flag=True, help="Also ask for the scrapers, for every list of targets and who leads, once.")
 def check(file: Path, output: Output, web_config_file: Path | None, place: Path | None, *, online: bool) -> None:
     """Validate a configuration, and try what it asks for: programs, keys, folders, Python functions. Nothing is written.
 
     Exit 0, or 2 with one line an error, `FILE:LINE: key.path: what`. What is valid but hardly meant is a line with
-    `warning:`. With --online: 1 when scrapers or a source give no answer, or an empty one.
+    `warning:`. With --online: 1 when scrapers or a source give no answer, or an empty one, or the lock's store gives none.
     """
     place = place or file
     found, settings = _checked(file, place)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from promring.cli.output import Output, say, working
 from promring.config.settings import Settings
-from promring.read_facts import NAMED, Asked, ask_each
+from promring.read_facts import NAMED, Asked, ask_each, ask_lock
 from promring.telemetry import log
 
 
@@ -21,13 +21,17 @@ def ask(settings: Settings, config_file: Path, output: Output) -> list[Asked]:
         with working(f"{fleet.name}: asking who its scrapers are, and {sources} sources"):
             found = asyncio.run(ask_each(settings, fleet, config_file, log.get()))
         every += found
-        for one in found if output.is_text else ():
-            say(f"{one.of}: {one.what}: {one.said}", err=not one.answered)
-    if shared := _shared(every):
-        every.append(shared)
-        if output.is_text:
-            say(f"{shared.of}: {shared.what}: {shared.said}", err=True)
-    return every
+        _say(found, output)
+    with working("asking who leads"):
+        lock = asyncio.run(ask_lock(settings))
+    more = [one for one in (_shared(every), lock) if one is not None]
+    _say(more, output)
+    return every + more
+
+
+def _say(found: Sequence[Asked], output: Output) -> None:
+    for one in found if output.is_text else ():
+        say(f"{one.of}: {one.what}: {one.said}", err=not one.answered)
 
 
 def _shared(every: Sequence[Asked]) -> Asked | None:

@@ -102,6 +102,10 @@ class ConsulLockStore:
         self._index = None if ours else key.index
         return LockState(bool(key.session), ours, key.modify_index, key.value or None, key.modify_index)
 
+    async def look(self) -> LockState:
+        key = await self._client.key(self.key)
+        return LockState(bool(key.session), False, key.modify_index, key.value or None, key.modify_index)
+
     async def take(self, seen: LockState) -> str:
         self._index = None
         unchanged = Key(modify_index=seen.version)

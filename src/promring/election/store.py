@@ -58,6 +58,9 @@ class LockStore(Protocol):
         write to the lock itself promise that for ``renew`` only, which the loop calls directly after this.
         """
 
+    async def look(self) -> LockState:
+        """As ``read``, and no sign of life: it changes nothing, for one who does not want the lock."""
+
     async def take(self, seen: LockState) -> str:
         """Take the lock, which was free as ``seen``. The note stays. Why not, in words; empty: it is ours."""
 

@@ -122,10 +122,7 @@ class EtcdLockStore:
     async def read(self, wait_s: float = 0.0) -> LockState:
         await asyncio.sleep(min(wait_s, POLL_S))
         alive = not self._token or await self._keep_alive()
-        answer = await self._transaction([], [_range(self.key), _range(self.key + NOTE)])
-        if len(answer.responses) != READS:
-            raise EtcdError(f"etcd answered {len(answer.responses)} of {READS} reads of {self.key}")
-        lock, note = (_first(one.response_range) for one in answer.responses)
+        lock, note = await self._both()
         held = bool(lock.mod_revision) and not self._is_left_behind(lock)
         ours = held and bool(self._lease) and lock.lease == self._lease
         if ours and not alive:
@@ -133,6 +130,10 @@ class EtcdLockStore:
             raise EtcdError("etcd keeps the lock's key and says that its lease has ended")
         self._token = lock.create_revision if ours else 0
         return LockState(held, ours, lock.create_revision if held else 0, _value_of(note), lock.mod_revision)
+
+    async def look(self) -> LockState:
+        lock, note = await self._both()
+        return LockState(bool(lock.mod_revision), False, lock.create_revision, _value_of(note), lock.mod_revision)
 
     async def take(self, seen: LockState) -> str:
         if not self._lease:
@@ -165,6 +166,14 @@ class EtcdLockStore:
         if lease:
             with contextlib.suppress(EtcdError):  # it ends by itself, and the lock is free already
                 await self._client.call("lease/revoke", {"ID": str(lease)}, _Nothing)
+
+    async def _both(self) -> tuple[_Value, _Value]:
+        """The lock's key and the note's."""
+        answer = await self._transaction([], [_range(self.key), _range(self.key + NOTE)])
+        if len(answer.responses) != READS:
+            raise EtcdError(f"etcd answered {len(answer.responses)} of {READS} reads of {self.key}")
+        lock, note = (_first(one.response_range) for one in answer.responses)
+        return lock, note
 
     async def _keep_alive(self) -> bool:
         """A sign of life, one request each: several in one are answered when the last was sent."""

@@ -70,6 +70,10 @@ class _Lease(msgspec.Struct, rename="camel"):
     kind: str = "Lease"
 
     @property
+    def note(self) -> bytes | None:
+        return self.metadata.annotations.get(NOTE, "").encode() or None
+
+    @property
     def version(self) -> int:
         """Comparable by contract since 1.35; it was etcd's revision before."""
         version = self.metadata.resource_version
@@ -134,8 +138,14 @@ class KubernetesLockStore:
         lasts_s = min(spec.lease_duration_seconds or 0, TTL_MOST_S)  # no controller says more: somebody else wrote it
         expired = asked_at - self._unchanged[1] > lasts_s
         held = bool(spec.holder_identity) and (ours or not expired)
-        note = lease.metadata.annotations.get(NOTE, "").encode() or None
-        return LockState(held, ours, version, note, version)
+        return LockState(held, ours, version, lease.note, version)
+
+    async def look(self) -> LockState:
+        """Whoever is named holds it: whether its time is over is known only to one who reads again and again."""
+        lease = await self._ask("GET", None, (200, 404))
+        if lease is None:
+            return LockState()
+        return LockState(bool(lease.spec.holder_identity), False, lease.version, lease.note, lease.version)
 
     async def take(self, seen: LockState) -> str:
         """The first one makes the Lease, which needs a right of its own; else it comes with the manifest."""
