@@ -85,14 +85,14 @@ async def _watch(consul: ConsulProcess, session: aiohttp.ClientSession, changes:
         watch = HealthWatch(client, SERVICE, Catalogue(lambda node, _: Scraper(f"{node[0]}:{node[1]}", *node)), log.get())
         task = asyncio.create_task(watch.run(lambda answer: arrived.append((time.monotonic(), answer))))
         await until(lambda: bool(arrived) and arrived[-1][1] == Known(FLEET), "the watch has all")
-        _, index = await client.health(SERVICE)
+        index = (await client.instances(SERVICE)).index
         for turn in range(changes):
-            reading = asyncio.create_task(client.health(SERVICE, index=index))
+            reading = asyncio.create_task(client.instances(SERVICE, index=index))
             await asyncio.sleep(0.15)
             seen = len(arrived)
             await _set_health(consul, session, FLEET[turn // 2 % SCRAPERS], up=bool(turn % 2))
             moment = time.monotonic()
-            _, index = await reading
+            index = (await reading).index
             bare.append(max(0.0, time.monotonic() - moment))
             await until(lambda n=seen: len(arrived) > n, "the change seen")  # type: ignore[misc]
             ours.append(max(0.0, arrived[-1][0] - moment))

@@ -139,10 +139,9 @@ class FakeConsul:
             headers["X-Consul-Results-Filtered-By-ACLs"] = "true"
         if self.raw is not None:
             return web.Response(body=self.raw, headers=headers)
-        name, passing = request.match_info["name"], "passing" in request.query
+        name = request.match_info["name"]
         entries = [self._entry(s) for s in self._services.values() if s["Name"] == name]
-        shown = [e for e in entries if not passing or all(c["Status"] == "passing" for c in e["Checks"])]
-        return web.json_response([] if self.hides else shown, headers=headers)
+        return web.json_response([] if self.hides else entries, headers=headers)
 
     async def _block(self, index: int, wait: str) -> None:
         number = re.fullmatch(r"([\d.]+)(ms|s|m)", wait)

@@ -63,7 +63,7 @@ async def test_a_secret_that_is_no_file_is_a_clear_error_of_its_part_and_holds_n
         ):
             async with Client(access) as client:
                 with pytest.raises(ConsulError) as refused:
-                    await client.health("x")
+                    await client.instances("x")
                 assert "canary" not in str(refused.value)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from testbed.consul import ConsulProcess
 
-from promring.consul.client import Access, Client, HealthEntry
+from promring.consul.client import Access, Client, Instances
 from promring.runtime.http_client import new_session, request
 from tests.fakes.consul import FakeConsul
 from tests.real.conftest import server
@@ -46,7 +46,7 @@ class Subject:
 
     async def conditions(self) -> list[tuple[bool | None, bool, bool]]:
         """Alive, drained, warning of each instance, by the ids."""
-        entries, _ = await self.client.health("x", passing=False)
+        entries = (await self.client.instances("x")).entries
         found = [e.condition() for e in sorted(entries, key=lambda e: e.service.id)]
         return [(one.alive, one.drained, one.warning) for one in found]
 
@@ -78,47 +78,37 @@ async def consul(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         await process.stop()
 
 
-def ids(entries: list[HealthEntry]) -> list[str]:
-    return sorted(entry.service.id for entry in entries)
+async def alone(consul: Subject, service_id: str) -> Instances:
+    """The answer in which this is the only instance."""
+    found = await consul.client.instances("x")
+    while [entry.service.id for entry in found.entries] != [service_id]:
+        found = await consul.client.instances("x", index=found.index, wait_s=5)
+    return found
 
 
 async def test_an_unknown_service_is_an_empty_answer_with_an_index(consul: Subject) -> None:
-    entries, index = await consul.client.health("nobody")
-    assert entries == []
-    assert index >= 1
-
-
-async def test_only_passing_instances_are_in_a_passing_read(consul: Subject) -> None:
-    good, warned, bad = [await consul.register(n, status=s) for n, s in enumerate(["passing", "warning", "critical"])]
-
-    async def listed() -> bool:
-        return ids((await consul.client.health("x", passing=False))[0]) == [good, warned, bad]
-
-    await until(listed, "all three in the catalogue")
-    assert ids((await consul.client.health("x"))[0]) == [good]
+    found = await consul.client.instances("nobody")
+    assert found.entries == []
+    assert found.index >= 1
 
 
 async def test_a_blocking_read_returns_when_something_changed(consul: Subject) -> None:
     one = await consul.register(1)
-    entries, index = await consul.client.health("x")
-    while ids(entries) != [one]:
-        entries, index = await consul.client.health("x", index=index, wait_s=5)
-    waiting = asyncio.ensure_future(consul.client.health("x", index=index, wait_s=20))
+    before = await alone(consul, one)
+    waiting = asyncio.ensure_future(consul.client.instances("x", index=before.index, wait_s=20))
     await asyncio.sleep(0.2)
     assert not waiting.done()
     await consul.verdict(one, "fail")
-    entries, newer = await asyncio.wait_for(waiting, 5)
-    assert entries == []
-    assert newer > index
+    after = await asyncio.wait_for(waiting, 5)
+    assert [entry.condition().alive for entry in after.entries] == [False]
+    assert after.index > before.index
 
 
 async def test_a_blocking_read_without_a_change_ends_after_its_wait_with_the_same_answer(consul: Subject) -> None:
     one = await consul.register(1)
-    entries, index = await consul.client.health("x")
-    while ids(entries) != [one]:
-        entries, index = await consul.client.health("x", index=index, wait_s=5)
+    before = await alone(consul, one)
     started = time.monotonic()
-    assert (await consul.client.health("x", index=index, wait_s=1)) == (entries, index)
+    assert await consul.client.instances("x", index=before.index, wait_s=1) == before
     assert 0.9 < time.monotonic() - started < 5 * slower()
 
 
@@ -126,7 +116,7 @@ async def test_an_instance_without_an_address_has_its_nodes(consul: Subject) -> 
     await consul.register(1, address="")
 
     async def listed() -> bool:
-        return [e.host for e in (await consul.client.health("x"))[0]] == ["127.0.0.1"]
+        return [e.host for e in (await consul.client.instances("x")).entries] == ["127.0.0.1"]
 
     await until(listed, "the node's address")
 
@@ -136,16 +126,16 @@ async def test_a_restart_without_data_answers_empty_with_a_lower_index(consul: S
         await consul.register(number)
 
     async def listed() -> bool:
-        return len((await consul.client.health("x"))[0]) == 3
+        return len((await consul.client.instances("x")).entries) == 3
 
     await until(listed, "three instances")
     for verdict in ["warn", "pass"] * 10:
         await consul.verdict("x-0", verdict)
-    _, before = await consul.client.health("x")
+    before = await consul.client.instances("x")
     await consul.forget()
-    entries, after = await consul.client.health("x")
-    assert entries == []
-    assert after < before
+    after = await consul.client.instances("x")
+    assert after.entries == []
+    assert after.index < before.index
 
 
 async def test_maintenance_is_a_check_of_its_own_name_beside_those_that_say_whether_it_lives(consul: Subject) -> None:
@@ -175,10 +165,10 @@ async def test_an_instance_without_a_port_or_a_check_is_in_the_answer_and_has_we
     await consul.client.register({"ID": "x-3", "Name": "x", "Address": "127.0.0.1", "Port": 9003})
 
     async def listed() -> bool:
-        return len((await consul.client.health("x"))[0]) == 3
+        return len((await consul.client.instances("x")).entries) == 3
 
     await until(listed, "all three")
-    entries, _ = await consul.client.health("x")
+    entries = (await consul.client.instances("x")).entries
     one, two, three = sorted(entries, key=lambda e: e.service.id)
     assert (one.service.port, two.service.port, three.service.port) == (0, 9002, 9003)
     assert (one.weight(one.condition()), two.weight(two.condition())) == (1, 7)

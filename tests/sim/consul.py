@@ -227,8 +227,6 @@ class Consul:
     async def _health(self, who: str, name: str, query: dict[str, str]) -> Response:
         await self._block(query)
         entries = [e for e in self._shown() if e.definition["Name"] == name]
-        if "passing" in query:
-            entries = [e for e in entries if e.check.status == "passing" and (who, e.definition["ID"]) not in self.unseen]
         index = self.index
         if self.lags and "index" in query:
             self.lags -= 1

@@ -171,7 +171,7 @@ async def test_clients_that_are_answered_are_not_cut_off_for_new_ones_which_are_
         path = "/sd/node/127.0.0.1:1?wait=30s"
         polls = [asyncio.ensure_future(s.get(path)) for _ in range(2)]
         stream = await s.session.get(f"http://127.0.0.1:{s.port}/api/v1/events", headers={"Accept": "text/event-stream"})
-        await until(lambda: s.supervisor.web.sd.waiting == 2, "both wait")
+        await until(lambda: len(s.supervisor.web.sd.polls) == 2, "both wait")
         assert (await s.get(path, Connection="close"))[0] == 503, "half of the connections may wait"
         answer = await s.session.get(f"http://127.0.0.1:{s.port}/api/v1/events", headers={"Accept": "text/event-stream"})
         assert (answer.status, answer.headers["Retry-After"]) == (503, "5")

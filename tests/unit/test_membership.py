@@ -462,12 +462,12 @@ async def test_a_token_is_sent_never_shown(tmp_path: Any) -> None:
     assert "canary" not in repr(access)
     async with Client(access) as client:
         with pytest.raises(ConsulError) as caught:
-            await client.health("x")
+            await client.instances("x")
         assert "canary" not in repr(client) + str(caught.value)
     token.unlink()
     async with Client(access) as client:
         with pytest.raises(ConsulError, match="cannot read"):
-            await client.health("x")
+            await client.instances("x")
 
 
 class Failing:

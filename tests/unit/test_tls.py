@@ -89,7 +89,7 @@ async def test_an_own_ca_and_a_client_certificate_are_used(ca: trustme.CA, ca_fi
         assert await fetch(port, files) == pool_of((TargetGroup.of(["a:1"]),))
         async with Client(Access(f"127.0.0.1:{port}", tls=files)) as client:
             assert client.url.scheme == "https"
-            assert await client.health("x") == ([], 7)
+            assert (await client.instances("x")).index == 7
         with pytest.raises(DiscoveryError):
             await fetch(port, TlsFiles(ca_file))
 
@@ -101,7 +101,7 @@ async def test_the_name_to_verify_can_be_given(ca: trustme.CA, ca_file: Path) ->
         named = TlsFiles(ca_file, server_name="consul.example")
         assert await fetch(port, named) == pool_of((TargetGroup.of(["a:1"]),))
         async with Client(Access(f"https://127.0.0.1:{port}", tls=named)) as client:
-            assert await client.health("x") == ([], 7)
+            assert (await client.instances("x")).index == 7
 
 
 @pytest.mark.row("A10", did="certificates of another CA, expired, for another name, TLS 1.1, none; source, Consul, agent")
@@ -121,7 +121,7 @@ async def test_a_bad_certificate_is_refused_and_said(bad: str, ca: trustme.CA, c
             await fetch(port, TlsFiles(ca_file))
         async with Client(Access(f"https://127.0.0.1:{port}", tls=TlsFiles(ca_file))) as client:
             with pytest.raises(ConsulError, match=why):
-                await client.health("x")
+                await client.instances("x")
         settings = AgentSettings([f"https://127.0.0.1:{port}"], "s:1", tmp_path, tls=TlsFiles(ca_file))
         said = io.StringIO()
         log.configure("info", "logfmt", said)

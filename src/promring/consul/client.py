@@ -56,18 +56,13 @@ class Client(WithSession):
         self.url = url.with_scheme("https") if self.access.tls is not None and self._unix is None else url
         super().__init__(connections_max=190, unix_socket=self._unix)
 
-    async def instances(
-        self, service: str, *, passing: bool = False, index: int | None = None, wait_s: float = WAIT_S
-    ) -> Instances:
+    async def instances(self, service: str, *, index: int | None = None, wait_s: float = WAIT_S) -> Instances:
         """All instances of ``service``, whatever their state. With ``index`` it blocks until that has changed.
 
         A blocking read returning proves nothing changed: compare. Raises ``ConsulError``.
         """
-        params: dict[str, str] = {"passing": "1"} if passing else {}
-        deadline = DEADLINE_S
-        if index is not None:
-            params |= {"index": str(index), "wait": f"{wait_s:g}s"}
-            deadline = answer_within(wait_s)
+        params = {} if index is None else {"index": str(index), "wait": f"{wait_s:g}s"}
+        deadline = DEADLINE_S if index is None else answer_within(wait_s)
         needs = f'service "{service}" read'
         response = await self._call("GET", f"/v1/health/service/{service}", params, deadline_s=deadline, needs=needs)
         read = self._read(response)
@@ -105,13 +100,6 @@ class Client(WithSession):
             raise ConsulError(f"{self.where}: an answer without X-Consul-Index: not Consul?") from None
         said = response.headers.get("x-consul-results-filtered-by-acls")
         return Read(response.body, index, None if said is None else said == "true")
-
-    async def health(
-        self, service: str, *, passing: bool = True, index: int | None = None, wait_s: float = WAIT_S
-    ) -> tuple[list[HealthEntry], int]:
-        """As ``instances``: those that can be understood, and the index."""
-        found = await self.instances(service, passing=passing, index=index, wait_s=wait_s)
-        return found.entries, found.index
 
     async def agent(self) -> AgentIdentity:
         """Where the agent is that we ask. Raises ``ConsulError``: with status 403 the token lacks ``agent`` read."""

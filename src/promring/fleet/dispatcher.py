@@ -222,11 +222,6 @@ class Dispatcher:
         return {(name, scraper): one for name, some in offered for scraper, one in some.items()}
 
     @property
-    def pulled(self) -> bool:
-        """Whether scrapers come for slices of some service."""
-        return any(delivery.pulled for couriers in self.couriers.values() for delivery in couriers.deliveries)
-
-    @property
     def pushes(self) -> bool:
         """Whether older slices may still be on their way to somebody."""
         return any(couriers.pushes for couriers in self.couriers.values())

@@ -30,12 +30,10 @@ class Job:
     source: Source
     file_order: int
     number: int
-    prefix: str
-    """The key path of the list."""
 
     @property
     def where(self) -> str:
-        return f"{self.prefix}[{self.number}]({self.name})"
+        return f"scrape_configs[{self.number}]({self.name})"
 
     @property
     def discoveries(self) -> list[str]:
@@ -87,12 +85,12 @@ def read_configuration(path: Path, order: int = 0) -> Configuration:
     problems: list[str] = []
     if main.root.kind != "map" and not main.root.is_null:
         raise InputError([f"{main.name}:{main.root.line}: must be a mapping with scrape_configs"])
-    _read_jobs(found, main, get(main.root, "scrape_configs"), order, "scrape_configs", problems)
+    _read_jobs(found, main, get(main.root, "scrape_configs"), order, problems)
     for number, source in enumerate(_included(found, order, problems), 1):
         listed = source.root if source.root.kind == "list" else get(source.root, "scrape_configs")
         if source.root.kind == "scalar" and not source.root.is_null:
             problems.append(f"{source.name}:{source.root.line}: must be a mapping with scrape_configs")
-        _read_jobs(found, source, listed, order + number, "scrape_configs", problems)
+        _read_jobs(found, source, listed, order + number, problems)
         found.vmagent |= source.root.kind == "list"
     for source in found.sources:
         problems += _twice(source)
@@ -103,16 +101,14 @@ def read_configuration(path: Path, order: int = 0) -> Configuration:
     return found
 
 
-def _read_jobs(
-    found: Configuration, source: Source, listed: Node | None, order: int, prefix: str, problems: list[str]
-) -> None:
+def _read_jobs(found: Configuration, source: Source, listed: Node | None, order: int, problems: list[str]) -> None:
     if listed is None:
         return
     if listed.kind != "list":
-        problems.append(f"{source.name}:{listed.line}: {prefix}: must be a list of jobs")
+        problems.append(f"{source.name}:{listed.line}: scrape_configs: must be a list of jobs")
         return
     for number, item in enumerate(listed.items):
-        where = f"{source.name}:{item.line}: {prefix}[{number}]"
+        where = f"{source.name}:{item.line}: scrape_configs[{number}]"
         if item.real.kind != "map":
             problems.append(f"{where}: must be a job, a mapping with job_name")
             continue
@@ -121,7 +117,7 @@ def _read_jobs(
             problems.append(f"{where}: job_name is missing")
             continue
         problems += [f"{where}: {what}" for what in _misshapen(item)]
-        found.jobs.append(Job(name.text, item, source, order, number, prefix))
+        found.jobs.append(Job(name.text, item, source, order, number))
 
 
 def _misshapen(item: Node) -> Iterator[str]:
@@ -251,7 +247,7 @@ def jobs_of(source: Source, order: int) -> list[Job]:
     """Of one file that was read already. Raises ``InputError``."""
     found, problems = Configuration(source), list[str]()
     listed = source.root if source.root.kind == "list" else get(source.root, "scrape_configs")
-    _read_jobs(found, source, listed, order, "scrape_configs", problems)
+    _read_jobs(found, source, listed, order, problems)
     if problems:
         raise InputError(problems)
     return found.jobs

@@ -179,12 +179,12 @@ def read_plain(path: Path, most: int) -> bytes:
         os.close(descriptor)
 
 
-def open_plain(path: Path, how: int, mode: int = 0o600, *, folder: int | None = None) -> int:
+def open_plain(path: Path, how: int, *, folder: int | None = None) -> int:
     """A descriptor of a regular file. Raises OSError, which says so, for a symlink, FIFO, device, socket or folder.
     ``folder``: a descriptor of the one that it is in, wherever its path leads now.
     """
     try:
-        descriptor = os.open(path if folder is None else path.name, how | _OPEN | os.O_NONBLOCK, mode, dir_fd=folder)
+        descriptor = os.open(path if folder is None else path.name, how | _OPEN | os.O_NONBLOCK, 0o600, dir_fd=folder)
     except OSError as error:
         raise _odd(path) or error from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -46,6 +46,7 @@ class Polls:
         self._ending = asyncio.Event()
 
     def __len__(self) -> int:
+        """How many wait."""
         return len(self._waiting)
 
     def close(self) -> None:
@@ -89,11 +90,6 @@ class SdEndpoint:
     def __init__(self, controller: Controller, *, polls_most: int = POLLS_MOST) -> None:
         self._controller = controller
         self.polls = Polls(polls_most)
-
-    @property
-    def waiting(self) -> int:
-        """How many long polls there are."""
-        return len(self.polls)
 
     def close(self) -> None:
         """End the long polls."""
