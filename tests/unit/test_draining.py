@@ -238,6 +238,11 @@ def test_a_time_that_is_none_is_refused_before_anything_is_drained(token: str, t
     ("answer", "said"),
     [
         (
+            {"was_drained": False, "drained": True, "alive": True, "forecast": None},
+            f"node: {ONE} was not drained by promring: nothing changes; it goes on to be drained: it is in maintenance in "
+            "Consul, or its pod is being deleted",
+        ),
+        (
             {"was_drained": True, "alive": True, "forecast": {"come": 12}},
             f"node: {ONE} undrained: 12 targets come back, make before break",
         ),

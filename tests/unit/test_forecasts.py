@@ -62,6 +62,16 @@ async def test_a_drain_answers_what_is_left_and_who_will_carry_it(tmp_path: Path
         assert (status, answer["drained"], answer["was_drained"]) == (200, False, False)
 
 
+async def test_an_undrain_of_one_that_its_list_drains_says_that_this_goes_on(tmp_path: Path) -> None:
+    """In maintenance in Consul, or its pod is being deleted."""
+    async with running(tmp_path) as r:
+        leaves, reconciler = r.nodes[0], r.supervisor.fleets["node"].reconciler
+        members = tuple(replace(one, draining=one.id == leaves) for one in reconciler.memory.members)
+        reconciler.memory = replace(reconciler.memory, members=members)
+        status, answer = await post(r, leaves, "undrain")
+        assert (status, answer["drained"], answer["was_drained"]) == (200, True, False)
+
+
 @pytest.mark.parametrize("path", ["fleets/node/plan?without={typo}", "services/node/targets?scraper={typo}"])
 async def test_a_scraper_that_is_not_there_is_answered_with_the_one_that_may_have_been_meant(
     path: str, tmp_path: Path

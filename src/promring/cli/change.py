@@ -85,8 +85,7 @@ def undrain(scraper: str, controller: Controller, output: Output, fleets: tuple[
         answer = controller.post(f"/api/v1/fleets/{segment(name)}/scrapers/{segment(scraper)}/undrain", Undrained)
         answers.append(answer.plain())
         if output.is_text:
-            done = f"undrained: {_coming(answer.data)}" if answer.data.was_drained else "was not drained: nothing changes"
-            say(f"{name}: {scraper} {done}")
+            say(f"{name}: {scraper} {_undone(answer.data)}")
     if not output.is_text:
         output.say(answers)
 
@@ -162,6 +161,13 @@ def _forecast(drain: Drain, told: Forecast) -> list[str]:
     if told.no_room:
         lines.append(f"{drain.fleet}: {told.no_room} of {had} cannot move: no room within capacity")
     return lines
+
+
+def _undone(answer: Undrained) -> str:
+    if answer.drained:
+        by = "it goes on to be drained: it is in maintenance in Consul, or its pod is being deleted"
+        return f"undrained: {by}" if answer.was_drained else f"was not drained by promring: nothing changes; {by}"
+    return f"undrained: {_coming(answer)}" if answer.was_drained else "was not drained: nothing changes"
 
 
 def _coming(answer: Undrained) -> str:

@@ -140,8 +140,9 @@ class Forecasts:
         come = "" if forecast is None else f"{forecast.come} targets come back"
         come = come if was_drained else "it was not drained"
         self._actions.add(request, "undrain", come, fleet=fleet.name, scraper=name)
+        still = any(one.id == name and one.draining for one in fleet.reconciler.memory.members)
         answer = Undrained(
-            fleet.name, name, drained=False, was_drained=was_drained, kept=kept, alive=alive, forecast=forecast
+            fleet.name, name, drained=still, was_drained=was_drained, kept=kept, alive=alive, forecast=forecast
         )
         return success(answer)
 

@@ -154,7 +154,9 @@ class Undrained(Answer, frozen=True):
 
     fleet: str
     scraper: Annotated[str, doc("Its id.")]
-    drained: Annotated[bool, doc("false: from now on.")]
+    drained: Annotated[
+        bool, doc("true: not by promring: it is in maintenance in Consul, or its pod is being deleted. That goes on.")
+    ]
     was_drained: Annotated[bool, doc("Whether it was drained until now; false: nothing changes.")]
     kept: Annotated[
         bool,
