@@ -22,7 +22,7 @@ from promring.fleet.succession import heirs, inherited, origins
 from promring.reload.decisions import LeftBehind
 from promring.reload.left import LeftServices
 from promring.runtime import certificates
-from promring.runtime.actors import run_actors
+from promring.runtime.actors import run_actors, said_in
 from promring.telemetry.log import Logger
 from promring.telemetry.metrics import Metrics
 
@@ -112,12 +112,9 @@ class Running:
             if self._next is None:  # else it is over already
                 self.runs.set()
             actors = {f"fleet {name}": fleet.run for name, fleet in self.fleets.items()}
-            ended = await run_actors({"reload": self._next_is_built.wait, **actors}, RELOAD_S, self._also_failed)
+            ended = await run_actors({"reload": self._next_is_built.wait, **actors}, RELOAD_S, said_in(self._log))
         if ended != "reload":
             raise RuntimeError(f"{ended} ended by itself")
-
-    def _also_failed(self, actor: str, error: BaseException) -> None:
-        self._log.error("failed_while_stopping", actor=actor, error=f"{type(error).__name__}: {error}")
 
     def _forget(self, left: Mapping[str, Service]) -> None:
         """The counters of what is gone, and certificates that may be."""

@@ -38,7 +38,7 @@ from promring.reload.left import LeftServices
 from promring.reload.requests import ReloadRequests
 from promring.reloading import foreseen, read
 from promring.running import Built, Running
-from promring.runtime.actors import Actor, run_actors
+from promring.runtime.actors import Actor, run_actors, said_in
 from promring.runtime.notify import Notify
 from promring.runtime.orphans import Orphans
 from promring.runtime.own_folder import OwnFolder
@@ -120,7 +120,7 @@ class Supervisor:
                 if lock is not None:
                     keep = lock.run
                     actors["lock"] = lambda: kept_alive("lock", keep, self._log, most_s=LOCK_AGAIN_S)
-                ended = await run_actors(actors, GRACE_S, self._also_failed)
+                ended = await run_actors(actors, GRACE_S, said_in(self._log))
         self._log.info("stopped", first=ended)
 
     def _inner(self) -> dict[str, Actor]:
@@ -131,9 +131,6 @@ class Supervisor:
         await self.web_bound()
         self._notify.ready()
         await self._notify.live()
-
-    def _also_failed(self, actor: str, error: BaseException) -> None:
-        self._log.error("failed_while_stopping", actor=actor, error=f"{type(error).__name__}: {error}")
 
     def stop(self) -> None:
         """End ``run``, as a signal does."""

@@ -18,8 +18,9 @@ from promring.delivery.askers import DECLINES_S, Askers
 from promring.delivery.http_sd import HttpSdDelivery, Served
 from promring.election.leadership import Leadership
 from promring.fleet.deliveries import COUNTED_AGAIN_S, MANY, ServiceDeliveries
-from promring.fleet.dispatcher import FOUND_AGAIN_S, UNDELIVERABLE_AFTER, Dispatcher
+from promring.fleet.dispatcher import UNDELIVERABLE_AFTER, Dispatcher
 from promring.fleet.receipts import NOTHING, RUNNING_S, SEEN_MORE, Receipts
+from promring.fleet.term import FOUND_AGAIN_S
 from promring.fleet.visitors import PATIENCE_S, Visitors
 from promring.model import NEVER_ENDS, NONE_FAILING, Failing, Generation, Placement, Scraper, Slice
 from promring.telemetry import log

@@ -26,11 +26,12 @@ from promring.delivery import receiver
 from promring.delivery.receiver import Envelope
 from promring.election.leadership import Leadership
 from promring.election.shared import DOWN_MOST, LOADS_KEPT_S
-from promring.fleet.term import FOUND_AGAIN_S, LISTED_STILL_S, Term
+from promring.fleet.term import FOUND_AGAIN_S, Term
 from promring.fleet.weighing import Weighing
 from promring.loads.learner import Known as Learnt
 from promring.membership.consul import ConsulMembership
 from promring.membership.direct import DirectProbes
+from promring.membership.listed import LISTED_STILL_S
 from promring.model import (
     NONE_FAILING,
     Empty,

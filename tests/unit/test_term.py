@@ -15,8 +15,9 @@ from promring.core.second_opinion import SecondOpinions
 from promring.election.leadership import Leadership
 from promring.election.shared import LOADS_BYTES_MOST, LOADS_KEPT_S
 from promring.fleet.state import Memory
-from promring.fleet.term import FOUND_AGAIN_S, LISTED_STILL_S, Term
+from promring.fleet.term import FOUND_AGAIN_S, Term
 from promring.fleet.unreachable import Unreachable
+from promring.membership.listed import LISTED_STILL_S
 from promring.model import NEVER_ENDS, NONE_FAILING, Failing, Scraper
 from promring.telemetry import log
 from tests.laws.strategies import pool_of

@@ -20,9 +20,10 @@ from promring.delivery import Outcome
 from promring.delivery.receiver import Envelope, Note
 from promring.election.leadership import Leadership
 from promring.fleet.departures import PROOF_S, WAITS_S, Departures
-from promring.fleet.dispatcher import FOUND_AGAIN_S, Dispatcher
+from promring.fleet.dispatcher import Dispatcher
 from promring.fleet.refusing import AGAIN_FIRST_S, Refusing
 from promring.fleet.state import Memory
+from promring.fleet.term import FOUND_AGAIN_S
 from promring.fleet.visitors import PATIENCE_S, Visitors
 from promring.membership.listed import LISTED_STILL_S, Listed
 from promring.membership.listing import Lineup

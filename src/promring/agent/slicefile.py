@@ -18,6 +18,7 @@ from promring.delivery.bundle import mark
 from promring.delivery.receiver import Envelope, Note, climb, install, note_of, noted
 from promring.model import Generation
 from promring.runtime import disk, regular
+from promring.runtime.clocks import monotonic
 from promring.runtime.wording import wording
 
 REFUSED_MOST = 8
@@ -31,7 +32,7 @@ class SliceFile:
     An attribute for each thing that is known of the file, and of what was offered for it.
     """
 
-    def __init__(self, folder: Path, key: str, clock: Callable[[], float] = lambda: time.monotonic()) -> None:  # noqa: PLW0108 - the clock of the moment
+    def __init__(self, folder: Path, key: str, clock: Callable[[], float] = monotonic) -> None:
         self.key, self.service, self.path = key, key, folder / f"{key}.json"
         self.fence = Fence(clock)
         self._clock = clock

@@ -12,8 +12,9 @@ it has a slice for every file of the agent. Else the agent asks the other contro
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
+
+from promring.runtime.clocks import monotonic
 
 COMPARE_S, COMPARE_MOST_S = 60.0, 3600.0
 
@@ -21,7 +22,7 @@ COMPARE_S, COMPARE_MOST_S = 60.0, 3600.0
 class Turns:
     """Of so many controllers; they are numbers."""
 
-    def __init__(self, count: int, clock: Callable[[], float] = lambda: time.monotonic()) -> None:  # noqa: PLW0108 - of the moment
+    def __init__(self, count: int, clock: Callable[[], float] = monotonic) -> None:
         self._count, self._clock = count, clock
         self.now = 0
         """Whose turn it is."""

@@ -11,7 +11,6 @@ before it is believed, so that a balancer with several servers behind one name i
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
@@ -22,6 +21,7 @@ import msgspec
 from promring.config.scraper_api import ScraperApi
 from promring.core.aliases import Shows
 from promring.model import LONG_AGO, Scraper
+from promring.runtime.clocks import monotonic
 from promring.runtime.http_client import HttpError
 
 AGAIN_S = 300.0
@@ -107,7 +107,7 @@ class Births:
         api: ScraperApi,
         timeout_s: float,
         heard: Heard,
-        clock: Callable[[], float] = lambda: time.monotonic(),  # noqa: PLW0108 - the clock of the moment
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._api, self._timeout_s, self._heard, self._clock = api, timeout_s, heard, clock
         self._asked_at = LONG_AGO

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from promring.core.standing import Rules, Standing, State
 from promring.model import LONG_AGO, NEVER_ENDS, Members, Reply
+from promring.runtime.text import few
 
 NAMED_MOST = 20
 
@@ -36,11 +37,9 @@ class Missing:
         """Who is missing, and what they do when they are asked directly."""
         replies = [probed.get(name) for name in self.ids]
         dead, alive, hung, silent = map(replies.count, (Reply.REFUSES, Reply.ANSWERS, Reply.HANGS, Reply.SILENT))
-        more = f" and {len(self.ids) - NAMED_MOST} more" if len(self.ids) > NAMED_MOST else ""
-        named = f"{', '.join(self.ids[:NAMED_MOST])}{more}"
         asked = f"asked directly, {dead} refuse the connection, {silent + hung} are silent, {alive} answer"
         unasked = replies.count(None)
-        return f"{len(self.ids)} of {self.of} scrapers are gone at once: {named}; {asked}" + (
+        return f"{len(self.ids)} of {self.of} scrapers are gone at once: {few(self.ids, NAMED_MOST)}; {asked}" + (
             f", {unasked} have not been heard yet" if unasked else ""
         )
 

@@ -13,6 +13,7 @@ from promring.core.fragment import target
 from promring.core.placement import Policy, place_living
 from promring.core.ring import TOKENS_MOST, Ring, tokens_wanted
 from promring.model import Loads, Members, Placement, Plan, PromringError, Scraper, TargetPool
+from promring.runtime.text import few
 
 NAMED_MOST = 20
 CHANGES_MOST = 100
@@ -28,7 +29,7 @@ class NotLiveError(PreviewError):
 
     def __init__(self, name: str, live: Iterable[str]) -> None:
         self.name, self.live = name, sorted(live)
-        super().__init__(f"{name} is not a live scraper; there is {_named(self.live)}")
+        super().__init__(f"{name} is not a live scraper; there is {few(self.live, NAMED_MOST)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +110,6 @@ def preview(
 def _placed(pool: TargetPool, members: Members, listed: Iterable[Scraper], policy: Policy, loads: Loads | None) -> Placement:
     ring = Ring(members, policy.virtual_nodes)
     return place_living(pool, ring, Ring(tuple(listed), policy.virtual_nodes), policy, loads)
-
-
-def _named(ids: Sequence[str]) -> str:
-    more = len(ids) - NAMED_MOST
-    return ", ".join(ids[:NAMED_MOST]) + (f" and {more} more" if more > 0 else "")
 
 
 def fit(placement: Placement) -> Fit:

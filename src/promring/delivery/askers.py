@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import re
-import time
 from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 from promring.delivery.receiver import parse_generation
 from promring.model import NEVER_ENDS, Generation
+from promring.runtime.clocks import monotonic
 from promring.runtime.text import clean
 
 STILL_S = 180.0
@@ -45,7 +45,7 @@ class Asker(NamedTuple):
 class Askers:
     """Of one delivery."""
 
-    def __init__(self, clock: Callable[[], float] = lambda: time.monotonic()) -> None:  # noqa: PLW0108 - the clock of the moment
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._asked: dict[str, Asker] = {}
 

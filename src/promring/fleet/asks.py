@@ -6,12 +6,12 @@ is one question, such as a client that tries again at once.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from promring.delivery.askers import ONE_LOOK_S
 from promring.model import LONG_AGO, ServiceScraper
+from promring.runtime.clocks import monotonic
 
 OFTEN = 2
 LOOKED_APART_S = 60.0
@@ -32,7 +32,7 @@ class Asks:
     """
 
     wake: Callable[[], None] = lambda: None
-    clock: Callable[[], float] = lambda: time.monotonic()  # noqa: PLW0108 - the clock of the moment of the call
+    clock: Callable[[], float] = monotonic
     services: Collection[str] = ()
     _asked: dict[ServiceScraper, _Asked] = field(default_factory=dict)
     _look_again_at: float = LONG_AGO

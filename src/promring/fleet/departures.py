@@ -21,7 +21,6 @@ Flow: ``succession`` says who departs; ``reconcile`` asks this object around eac
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
@@ -29,6 +28,7 @@ from promring.core.coverage import Seen
 from promring.core.verdicts import Facts
 from promring.fleet.asks import Asks
 from promring.model import NEVER_ENDS, Known, Members, Reply, Scraper
+from promring.runtime.clocks import monotonic
 from promring.telemetry.log import Logger
 
 PROOF_S = 60.0
@@ -56,7 +56,7 @@ class Departures:
         wake: Callable[[], None] = lambda: None,
         waits_s: float = WAITS_S,
         log: Logger,
-        clock: Callable[[], float] = lambda: time.monotonic(),  # noqa: PLW0108 - the clock of the moment of the call
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self.scrapers = scrapers
         """Who is still in the plan; ``draining``: who is being emptied, or is drained by its membership."""

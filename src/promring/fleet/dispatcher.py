@@ -19,12 +19,12 @@ from promring.election.leadership import Leadership
 from promring.fleet.deliveries import ServiceDeliveries
 from promring.fleet.refusing import Refusing
 from promring.fleet.retirement import Retirement
+from promring.fleet.term import FOUND_AGAIN_S
 from promring.model import NONE_FAILING, Failing, ServiceScraper, Slice
 from promring.runtime.unforeseen import Unforeseen
 from promring.telemetry.log import Logger
 
 UNDELIVERABLE_AFTER = 3
-FOUND_AGAIN_S = 120.0
 
 
 class Dispatcher:

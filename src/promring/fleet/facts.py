@@ -22,6 +22,7 @@ from promring.core.coverage import Seen
 from promring.core.sight import Sight
 from promring.core.verdicts import Facts
 from promring.model import LONG_AGO, Answer, Empty, Fact, Known, Members, Reply, ServiceScraper, TargetPool, Unknown
+from promring.runtime.clocks import monotonic
 
 T = TypeVar("T")
 
@@ -42,7 +43,7 @@ class Cell(Generic[T]):
         clock: Callable[[], float],
         same: Callable[[T, T], bool],
         confirmations: int = 1,
-        monotonic: Callable[[], float] = lambda: time.monotonic(),  # noqa: PLW0108 - the clock of the moment of the call
+        monotonic: Callable[[], float] = monotonic,
     ) -> None:
         """``same`` tells two good values apart: comparing long lists element by element would hold the event loop. The
         answer that makes it so many fresh equal ones in a row, ``confirmations``, is news, too. ``monotonic``: the clock of

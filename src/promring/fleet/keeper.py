@@ -8,11 +8,11 @@ seconds, not with the next change. A failure that lasts is logged when it begins
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
 from promring.fleet.state import Memory
 from promring.fleet.store import Store
+from promring.runtime.clocks import monotonic
 from promring.runtime.threads import BusyError, Single
 from promring.telemetry.log import Logger
 from promring.telemetry.metrics import Metrics
@@ -32,7 +32,7 @@ class Keeper:
         metrics: Metrics,
         log: Logger,
         *,
-        clock: Callable[[], float] = lambda: time.monotonic(),  # noqa: PLW0108 - the clock of the moment
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._store, self._saved, self._clock = store, saved, clock
         self._failures, self._log = metrics.state_failures.labels(fleet), log

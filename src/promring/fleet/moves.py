@@ -46,7 +46,7 @@ from promring.model import (
 from promring.runtime.threads import computed
 from promring.telemetry.log import Logger
 
-NO_PLAN = Plan(())
+NO_MOVES = Plan(())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +58,7 @@ class Step:
     owned: Placement
     """As it can be, room considered."""
     plan: Plan
-    """What moves between this placement and the one before; ``NO_PLAN``: it is the same."""
+    """What moves between this placement and the one before; ``NO_MOVES``: it is the same."""
     claims: Claims
     in_force: InForce
     slices: Slices
@@ -197,7 +197,7 @@ class Moves:
         return Step(
             placed,
             owned_now(claims, placed),
-            _compared(known, placed, memory) if placed is not known else NO_PLAN,
+            _compared(known, placed, memory) if placed is not known else NO_MOVES,
             claims,
             in_force,
             slices_of(in_force, self.in_force, memory),

@@ -36,7 +36,7 @@ from promring.fleet.dispatcher import Dispatcher
 from promring.fleet.facts import FactBoard, Pace
 from promring.fleet.judge import Judge, ServiceState
 from promring.fleet.keeper import Keeper
-from promring.fleet.moves import NO_PLAN, Moves, Step
+from promring.fleet.moves import NO_MOVES, Moves, Step
 from promring.fleet.planner import Lists, Planner
 from promring.fleet.slicing import changed_slices, service_memory
 from promring.fleet.state import Memory
@@ -195,7 +195,7 @@ class Reconciler:
         self.memory = before = self.memory.after_leaving(step.departed)
         placed_before = self.placement
         some = changed_slices(before, step.slices)
-        changed = step.plan is not NO_PLAN or bool(some) or step.claims != before.claims
+        changed = step.plan is not NO_MOVES or bool(some) or step.claims != before.claims
         trials_changed, failing_changed = step.trials != self.moves.tried, step.failing != self.moves.failing
         self.moves.made(step, changed=changed)
         known, self.planner.placed = self.planner.placed, step.placed
@@ -212,7 +212,7 @@ class Reconciler:
             catalogue=self._facts.listed,
         )
         reason = "second_opinion" if trials_changed else "handover"
-        if step.plan is not NO_PLAN:
+        if step.plan is not NO_MOVES:
             scrapers_before = placed_before.scrapers if placed_before else ()
             too = {"policy_changed": self._policy_changed, "failing_changed": failing_changed}
             too["loads_changed"] = known is not None and known.loads is not step.placed.loads
@@ -230,7 +230,7 @@ class Reconciler:
         timeline, generation, held, now = self.memory.timeline, self.memory.generation, step.claims.held, time.time()
         if slices_changed:
             timeline.made(generation, now)
-        if step.plan is not NO_PLAN:
+        if step.plan is not NO_MOVES:
             said = reshard_of(
                 now, reason, generation, before, step.owned, step.plan, slices=had, held=held, slices_changed=slices_changed
             )

@@ -7,11 +7,11 @@ targets would go to and fro for ever.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from promring.model import ServiceScraper
+from promring.runtime.clocks import monotonic
 
 AGAIN_FIRST_S, AGAIN_MOST_S = 60.0, 3600.0
 
@@ -31,7 +31,7 @@ class Refusing:
     def __init__(
         self,
         before: Collection[ServiceScraper] = (),
-        clock: Callable[[], float] = lambda: time.monotonic(),  # noqa: PLW0108 - the clock of the moment
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._clock = clock
         self._known = {pair: _One() for pair in before}

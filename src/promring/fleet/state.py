@@ -76,7 +76,7 @@ class Memory:
         return self if departed is self.departed else replace(self, departed=departed)
 
     def of(self, service: str) -> ServiceMemory:
-        return self.services.get(service, NO_PLAN)
+        return self.services.get(service, NOTHING_KNOWN)
 
     def newest(self, service: str) -> Generation:
         """Of its slices."""
@@ -100,4 +100,4 @@ class Memory:
         return {name: total.targets for name, total in self.totals().items()}
 
 
-NO_PLAN = ServiceMemory()
+NOTHING_KNOWN = ServiceMemory()

@@ -13,13 +13,14 @@ from promring.core.loads import LoadBook, decode, encode
 from promring.election.leadership import Leadership
 from promring.fleet.slicing import in_epoch
 from promring.fleet.state import Memory
+from promring.membership.listed import LISTED_STILL_S
 from promring.model import LONG_AGO, NONE_FAILING, Failing, Members, ServiceScraper
 from promring.telemetry.log import Logger
 
-LISTED_STILL_S = 600.0
-"""So long a new leader places over those, too, that the leader before it knew to be listed, and it does not."""
 FOUND_AGAIN_S = 120.0
-"""So long a new leader takes at most to find what the leader before it had found of scrapers that get nothing."""
+"""So long it takes at most to find again which scrapers get nothing: what the run before this one, or the leader before this
+one, had found.
+"""
 
 
 class Term:

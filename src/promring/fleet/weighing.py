@@ -27,6 +27,7 @@ from promring.election.leadership import Leadership
 from promring.fleet.state import Memory
 from promring.loads.learner import Known
 from promring.model import NEVER_ENDS, Loads, Placement
+from promring.runtime.clocks import monotonic
 from promring.runtime.threads import computed
 from promring.telemetry.log import Logger
 
@@ -59,7 +60,7 @@ class Weighing:
         log: Logger,
         learns: bool = False,
         clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = lambda: time.monotonic(),  # noqa: PLW0108 - the clock of the moment of the call
+        monotonic: Callable[[], float] = monotonic,
     ) -> None:
         self.learns = learns
         self.known: Known | None = None

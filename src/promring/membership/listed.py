@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Iterable
 
 from promring.model import Members, Scraper
+from promring.runtime.clocks import monotonic
 
 LISTED_STILL_S = 600.0
-"""So long one that left the catalogue counts as listed: what it had comes back to it when it returns."""
+"""So long one that left the catalogue counts as listed: what it had comes back to it when it returns. A new leader places as
+long over those that the leader before it knew to be listed.
+"""
 
 
 class Listed:
@@ -16,7 +18,7 @@ class Listed:
     dismissed is not listed any more when it leaves.
     """
 
-    def __init__(self, members: Iterable[Scraper], clock: Callable[[], float] = lambda: time.monotonic()) -> None:  # noqa: PLW0108
+    def __init__(self, members: Iterable[Scraper], clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._members = {s.id: s for s in members}
         self._gone: dict[str, tuple[Scraper, float]] = {}

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
+from promring.telemetry.log import Logger
+
 Actor = Callable[[], Awaitable[object]]
 AlsoFailed = Callable[[str, BaseException], None]
 
@@ -52,3 +54,12 @@ async def run_actors(actors: Mapping[str, Actor], grace_s: float, also_failed: A
     if stuck:
         raise StuckError(notes[0])
     return tasks[first]
+
+
+def said_in(log: Logger) -> AlsoFailed:
+    """An ``also_failed`` that says it in ``log``."""
+
+    def say(actor: str, error: BaseException) -> None:
+        log.error("failed_while_stopping", actor=actor, error=f"{type(error).__name__}: {error}")
+
+    return say

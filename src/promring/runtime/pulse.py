@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable
+
+from promring.runtime.clocks import monotonic
 
 BEAT_S, STILL_S = 2.0, 5.0
 """A beat that is later than ``STILL_S`` was none."""
@@ -21,7 +22,7 @@ class Pulse:
     def __init__(
         self, stood_still: Callable[[float], None] = lambda _: None, clock: Callable[[], float] | None = None
     ) -> None:
-        self._stood_still, self._clock = stood_still, clock or (lambda: time.monotonic())  # noqa: PLW0108 - of the call
+        self._stood_still, self._clock = stood_still, clock or monotonic
         self._still_s, self._lock = 0.0, threading.Lock()
         self._at: float | None = None
         """Of the last beat; None: nobody runs it."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 from promring.runtime.backoff import backoff_s
+from promring.runtime.clocks import monotonic
 from promring.runtime.wording import wording
 from promring.telemetry.log import Logger
 
@@ -66,7 +67,7 @@ class Lasting:
     """
 
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
-        self._clock = clock or (lambda: time.monotonic())  # noqa: PLW0108 - the clock of the moment of the call
+        self._clock = clock or monotonic
         self._said: dict[str, tuple[str, float, float]] = {}
         """The text, how many lines were left then, and when that was."""
 
