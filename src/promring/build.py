@@ -301,7 +301,7 @@ def _log_of(service: Service, context: Context) -> Logger:
 
 def _audit(keys: FleetKeys, looks: Mapping[str, Look], reconciler: Reconciler, facts: FactBoard, context: Context) -> Audit:
     wanted, confirm = keys.audit, keys.handover.confirm
-    heard = partial(reconciler.unreachable.hear, lambda: (*reconciler.memory.members, *facts.listed), facts.wake)
+    heard = partial(reconciler.health.hear, lambda: (*reconciler.memory.members, *facts.listed), facts.wake)
     return Audit(
         wanted,
         keys.scraper_api,

@@ -20,7 +20,7 @@ def called_sick(fleet: Fleet) -> set[str]:
     found: set[str] = set()
     for controller in fleet.world.controllers.values():
         if one := controller.fleet():
-            found |= controller.process.run(lambda f=one: set(f.reconciler.unreachable._used.scrapers))  # type: ignore[misc]
+            found |= controller.process.run(lambda f=one: set(f.reconciler.health._used.scrapers))  # type: ignore[misc]
     return found
 
 

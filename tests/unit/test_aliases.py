@@ -18,7 +18,7 @@ from promring.core.aliases import Aliases, Shows, Word, denied, judged, undecide
 from promring.core.coverage import Seen
 from promring.core.eligible import entitled
 from promring.core.second_opinion import SecondOpinions
-from promring.fleet.unreachable import Unreachable
+from promring.fleet.health import ScraperHealth
 from promring.model import LONG_AGO, Failing, Keys, Scraper
 from promring.runtime.http_client import new_session
 from promring.telemetry import log
@@ -227,7 +227,7 @@ def test_a_name_that_gave_way_is_one_of_its_own_after_it_twice_showed_nothing_of
 ) -> None:
     before: Aliases = ((A.id, B.id),)
     assert (denied(before, births, scraped, lambda _, __: said) == before) is gone
-    one, rung = Unreachable(SecondOpinions(), before, log=log.get()), list[int]()
+    one, rung = ScraperHealth(SecondOpinions(), before, log=log.get()), list[int]()
     decided = [one.hear(lambda: (A, B, C), lambda: rung.append(1), births, scraped, lambda _, __: said) for _ in range(2)]
     assert (one.aliases == ()) is gone
     assert len(rung) == gone

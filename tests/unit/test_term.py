@@ -14,9 +14,9 @@ from promring.core.ring import Ring
 from promring.core.second_opinion import SecondOpinions
 from promring.election.leadership import Leadership
 from promring.election.shared import LOADS_BYTES_MOST, LOADS_KEPT_S
+from promring.fleet.health import ScraperHealth
 from promring.fleet.state import Memory
 from promring.fleet.term import FOUND_AGAIN_S, Term
-from promring.fleet.unreachable import Unreachable
 from promring.membership.listed import LISTED_STILL_S
 from promring.model import NEVER_ENDS, NONE_FAILING, Failing, Scraper
 from promring.telemetry import log
@@ -139,16 +139,16 @@ def test_a_reload_of_who_leads_makes_nothing_of_the_leader_before_last_longer() 
 
 def test_who_follows_is_told_who_is_idle_and_goes_on_from_there_when_it_leads() -> None:
     leadership = Leadership(alone=False, clock=Clock())
-    term, told = Term(FLEET, leadership, log.get()), Unreachable(SecondOpinions(), log=log.get())
+    term, told = Term(FLEET, leadership, log.get()), ScraperHealth(SecondOpinions(), log=log.get())
     said = [term.idle]
     idle = Failing(idle=(("db", A.id), ("node", B.id)))
     hears(leadership, failing={FLEET: idle, "other": Failing(idle=(("db", C.id),))})
     said.append(term.idle)
-    assert term.failing(told.failing(term.idle)) == idle
+    assert term.failing(told.begin_plan(term.idle)) == idle
     leadership.lead("me", 4, float("inf"))
     said.append(term.idle)
     assert said == [(), idle.idle, None], "at first the leader says it of nobody"
-    assert told.failing(term.idle) == idle, "what the leader before us found is ours to judge now"
+    assert told.begin_plan(term.idle) == idle, "what the leader before us found is ours to judge now"
     assert Term(FLEET, Leadership(alone=True), log.get()).idle is None
 
 
@@ -161,20 +161,20 @@ async def test_who_follows_does_not_judge_who_is_idle_and_saves_what_it_was_told
     seen = {s.id: seen_with(pool.ids.tolist() if s is not A else (), time.monotonic() + GIVEN_S) for s in (A, B, C)}
     long_ago = IdleJobs({pair: -LASTS_S})
 
-    async def looked(told: Unreachable) -> bool:
+    async def looked(told: ScraperHealth) -> bool:
         return await told.look(placed, ring, seen, claims, given, [("", s.id) for s in ring.scrapers])
 
-    leads = Unreachable(SecondOpinions(jobs=long_ago), log=log.get())
+    leads = ScraperHealth(SecondOpinions(jobs=long_ago), log=log.get())
     assert await looked(leads)
-    assert leads.failing().idle == (pair,)
-    follows = Unreachable(SecondOpinions(jobs=long_ago), log=log.get())
-    assert follows.failing(()).idle == ()
+    assert leads.begin_plan().idle == (pair,)
+    follows = ScraperHealth(SecondOpinions(jobs=long_ago), log=log.get())
+    assert follows.begin_plan(()).idle == ()
     assert await looked(follows), "others try some of it"
-    assert follows.failing(()).idle == ()
-    assert follows.failing((pair,)).idle == (pair,)
+    assert follows.begin_plan(()).idle == ()
+    assert follows.begin_plan((pair,)).idle == (pair,)
     assert await looked(follows), "it is news, and is saved"
     assert not await looked(follows)
-    assert follows.failing((pair,)).idle == (pair,)
+    assert follows.begin_plan((pair,)).idle == (pair,)
 
 
 def test_the_leader_tells_who_is_drained_of_a_fleet_that_has_a_new_name_also_that_nobody_is() -> None:

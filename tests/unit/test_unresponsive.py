@@ -10,10 +10,10 @@ from yarl import URL
 
 from promring.core.second_opinion import SecondOpinions
 from promring.core.unresponsive import HANGS_S, REFUSES_S, Answers, Unresponsive
-from promring.fleet import unreachable
+from promring.fleet import health
 from promring.fleet.facts import FactBoard
+from promring.fleet.health import ScraperHealth
 from promring.fleet.state import Memory
-from promring.fleet.unreachable import Unreachable
 from promring.model import Failing, Reply, Scraper
 from promring.runtime.tcp import accepts
 from promring.telemetry import log
@@ -105,17 +105,17 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
-    monkeypatch.setattr(unreachable, "time", found)
+    monkeypatch.setattr(health, "time", found)
     return found
 
 
-def doubted(one: Unreachable, board: FactBoard, replies: Mapping[str, Reply]) -> list[str]:
+def doubted(one: ScraperHealth, board: FactBoard, replies: Mapping[str, Reply]) -> list[str]:
     board.probed = replies
     return [s.id for s in one.doubts(board, (A, B, C))]
 
 
 def test_who_is_unresponsive_gets_nothing_until_it_answers(clock: Clock) -> None:
-    one, board = Unreachable(SecondOpinions(), log=log.get()), FactBoard()
+    one, board = ScraperHealth(SecondOpinions(), log=log.get()), FactBoard()
     board.answering = dict.fromkeys(IDS, 1.0)
     assert doubted(one, board, {}) == []
     board.answering, board.silent = {B.id: 1.0, C.id: 1.0}, frozenset({A.id})
@@ -135,12 +135,12 @@ def test_a_restart_remembers_who_answered_and_who_is_unresponsive_and_not_who_is
 ) -> None:
     """And so does a reload: one that died just before it is seen to be dead."""
     board, cut_off = FactBoard(), Failing.of([C.id])
-    before = Unreachable(SecondOpinions(), (), Answers((A.id, B.id), (A.id,)), log=log.get())
+    before = ScraperHealth(SecondOpinions(), (), Answers((A.id, B.id), (A.id,)), log=log.get())
     assert doubted(before, board, {}) == [A.id]
     memory = before.noted(Memory(), cut_off)
     assert (memory.undelivered, memory.answers) == (cut_off, Answers((A.id, B.id), (A.id,)))
     assert before.noted(memory, cut_off) is memory, "nothing is to be saved"
-    one = Unreachable(SecondOpinions(), (), memory.answers, log=log.get())
+    one = ScraperHealth(SecondOpinions(), (), memory.answers, log=log.get())
     board.silent = IDS
     assert doubted(one, board, {C.id: REFUSES}) == [A.id, B.id], "C never answered"
     clock.now += 2 * HANGS_S

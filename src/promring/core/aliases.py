@@ -8,7 +8,7 @@ targets.
 Promises: a name that tells nothing changes nothing; no name gives way on the word of another one, nor to one that gives
 way itself; of the names of one server one is kept, and stays kept. While nobody sees the slices of any of them scraped, all
 get their share as before.
-Flow: ``audit/births`` asks, ``audit/watch`` says what each shows, ``fleet/unreachable`` remembers.
+Flow: ``audit/births`` asks, ``audit/watch`` says what each shows, ``fleet/health`` remembers.
 """
 
 from __future__ import annotations

@@ -211,7 +211,7 @@ class Fleet:
         loop, known = self.reconciler, before.reconciler
         self.facts.go_on_from(before.facts, was)
         loop.dispatcher.go_on_from(known.dispatcher, was)
-        loop.unreachable.go_on_from(known.unreachable)
+        loop.health.go_on_from(known.health)
         loop.departures.go_on_from(known.departures)
         loop.moves.takeover.go_on_from(known.moves.takeover)
         self.audit.go_on_from(before.audit)

@@ -34,6 +34,7 @@ from promring.fleet.decision_log import say_reshard, why_reshard
 from promring.fleet.departures import Departures
 from promring.fleet.dispatcher import Dispatcher
 from promring.fleet.facts import FactBoard, Pace
+from promring.fleet.health import ScraperHealth
 from promring.fleet.judge import Judge, ServiceState
 from promring.fleet.keeper import Keeper
 from promring.fleet.moves import NO_MOVES, Moves, Step
@@ -43,7 +44,6 @@ from promring.fleet.state import Memory
 from promring.fleet.store import Store
 from promring.fleet.term import Term
 from promring.fleet.timeline import reshard_of
-from promring.fleet.unreachable import Unreachable
 from promring.fleet.weighing import Weighing
 from promring.model import NONE_FAILING, Failing, Members, Placement
 from promring.runtime.pulse import Pulse
@@ -87,7 +87,7 @@ class Reconciler:
             fleet, rules=rules, guards=guards, history=memory.history, facts=facts, leadership=leadership, log=log
         )
         self.moves = Moves(handover, facts, dispatcher, log, needs_look=memory.unlooked or not memory.planned)
-        self.unreachable = Unreachable(memory.opinions, memory.undelivered.aliases, memory.answers, log=log)
+        self.health = ScraperHealth(memory.opinions, memory.undelivered.aliases, memory.answers, log=log)
         self.weighing = weighing or Weighing(leadership=leadership, wake=facts.wake, log=log)
         self.keeper = Keeper(fleet, store, memory if saved else None, metrics, log)
         self._term, self.pulse = Term(fleet, leadership, log), Pulse(self.stood_still)
@@ -116,11 +116,11 @@ class Reconciler:
         self.pulse.beat()
         started = time.monotonic()
         self.memory = self._term.go_on(self.memory)
-        self.memory = self.unreachable.noted(self.memory, self.dispatcher.failing)
+        self.memory = self.health.noted(self.memory, self.dispatcher.failing)
         if self._term.begins():
             self.moves.takeover.begin()
         facts = self.departures.applied(self._facts.newest(), self.judge.coming(self._facts.listed, started))
-        verdict = self.judge.judge(facts, self.memory, time.monotonic(), self.unreachable.doubts)
+        verdict = self.judge.judge(facts, self.memory, time.monotonic(), self.health.doubts)
         lists = self.judge.lists(self.memory)
         self.moves.takeover.knows(self.judge.behind)
         if isinstance(verdict, Act) and lists:
@@ -147,14 +147,14 @@ class Reconciler:
     def stood_still(self, seconds: float) -> None:
         """So long nobody looked: what has to be so for some time was not seen to be so meanwhile."""
         self._log.warning("stood_still", seconds=round(seconds, 1))
-        for part in (self.judge, self._facts, self.dispatcher, self.unreachable, self.moves.takeover, self.departures):
+        for part in (self.judge, self._facts, self.dispatcher, self.health, self.moves.takeover, self.departures):
             part.stood_still(seconds)
 
     # --- decide ------------------------------------------------------------------------------------------------------
 
     async def _place(self, verdict: Act, lists: Mapping[str, Lists]) -> Placement:
         """Who shall own what, by ring and policy."""
-        failing = self._failing(self.unreachable.failing(self._term.idle))
+        failing = self._failing(self.health.begin_plan(self._term.idle))
         self._term.tell_failing(failing)
         ring = await self.planner.update_ring(entitled(verdict.members, self.memory.drained, failing))
         pool = await self.planner.merge(lists)
@@ -181,7 +181,7 @@ class Reconciler:
 
     def _failing(self, ours: Failing = NONE_FAILING) -> Failing:
         """Who gets nothing, or nothing new of a service, although it lives."""
-        return self._term.failing(self.unreachable.found(self.dispatcher.failing, ours), self.dispatcher.has_reached)
+        return self._term.failing(self.health.found(self.dispatcher.failing, ours), self.dispatcher.has_reached)
 
     @property
     def nameless(self) -> Mapping[str, str]:
@@ -260,7 +260,7 @@ class Reconciler:
             now + self.dispatcher.again_in(self._pace.interval_s),
             self._whole_at + self._pace.interval_s,
             self.moves.ends_next(self.memory.claims, now),
-            self.unreachable.ends_next,
+            self.health.ends_next,
             self.judge.again_at,
             self.departures.wakes_at,
             self.weighing.wakes_at,
@@ -290,7 +290,7 @@ class Reconciler:
         if placement is None or ring is None or placement.scrapers != ring.scrapers:
             return  # they changed meanwhile
         most = self.planner.capacities(placement, self.memory.members)
-        if await self.unreachable.look(placement, ring, seen, claims, self.dispatcher.offered, self._facts.intervals, most):
+        if await self.health.look(placement, ring, seen, claims, self.dispatcher.offered, self._facts.intervals, most):
             self.memory = replace(self.memory, opinions=self.opinions)
             self._facts.wake()
 
@@ -335,7 +335,7 @@ class Reconciler:
 
     @property
     def opinions(self) -> SecondOpinions:
-        return self.unreachable.opinions
+        return self.health.opinions
 
     @property
     def placement(self) -> Placement | None:

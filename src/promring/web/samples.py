@@ -113,7 +113,7 @@ def _excluded(fleets: list[Fleet]) -> list[Sample]:
             "refusing": {name for _, name in failing.refusing},
             "sick": set(opinions.sick(time.monotonic())),
             "idle": {name for _, name in opinions.jobs.idle},
-            "unresponsive": set(loop.unreachable.unresponsive.scrapers),
+            "unresponsive": set(loop.health.unresponsive.scrapers),
             "alias": set(loop.nameless),
         }
         samples += [((fleet.name, reason), float(len(names & live))) for reason, names in every.items()]

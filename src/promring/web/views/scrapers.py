@@ -101,7 +101,7 @@ class _View:
             cut_off=name in self.reconciler.dispatcher.cut_off,
             sick=self.sick[name].found if name in self.sick else None,
             idle=self.idle.get(name),
-            unresponsive=_unresponsive(self.reconciler.unreachable.unresponsive.scrapers, name),
+            unresponsive=_unresponsive(self.reconciler.health.unresponsive.scrapers, name),
             alias_of=self.nameless.get(name),
             audit_error=(seen.error or None) if seen else None,
             visited=_visited(self.visits.get(name)),

@@ -1,5 +1,6 @@
-"""Targets that their owners cannot reach, scrapers that reach nothing, those that are another name of a server, and those
-that answer nothing although they count as alive: what the loop remembers of them.
+"""How scrapers are that count as alive: what they cannot reach, whether they answer, which are another name of a server.
+
+This is what the loop remembers of them.
 
 ``core/second_opinion`` decides, from what the scrapers were seen doing at each look at all of them; ``core/aliases``
 decides about names, from what the scrapers tell of their births; ``core/unresponsive`` about those who answer nothing, from
@@ -27,7 +28,7 @@ from promring.runtime.threads import computed
 from promring.telemetry.log import Logger
 
 
-class Unreachable:
+class ScraperHealth:
     """Of one fleet. Of several controllers the leader says who is sick or idle: ``Term.failing``."""
 
     def __init__(
@@ -46,9 +47,9 @@ class Unreachable:
         self._used = NONE_FAILING
         self._follows = self._heard = False
 
-    def failing(self, idle: Collection[ServiceScraper] | None = None) -> Failing:
-        """Who gets nothing now, or nothing more of a service. What a plan is made with: ``look`` then says when another one
-        is due. ``idle``: who is, according to the leader that we follow; when we lead we go on from there.
+    def begin_plan(self, idle: Collection[ServiceScraper] | None = None) -> Failing:
+        """Who gets nothing, or nothing more of a service, in the plan that is made now: ``look`` says when another is due.
+        ``idle``: who is, according to the leader that we follow; when we lead we go on from there.
         """
         self._follows = idle is not None
         if idle is not None and (jobs := self.opinions.jobs.told(idle)) is not self.opinions.jobs:
@@ -56,7 +57,7 @@ class Unreachable:
         self._used = self.opinions.failing(time.monotonic())
         return self._used
 
-    def go_on_from(self, before: Unreachable) -> None:
+    def go_on_from(self, before: ScraperHealth) -> None:
         """Of the fleet before a reload."""
         self.unresponsive = self.unresponsive.after_reload(before.unresponsive)
 
