@@ -24,13 +24,13 @@ from promring.membership.kept_answer import AGE_S, Answer, DroppedError, Malform
 from promring.runtime.http_client import (
     USER_AGENT,
     HttpError,
-    closed_error,
     connect_error,
     credentials_refused,
     dropped_error,
     look_up_error,
     not_answered,
 )
+from promring.runtime.http_errors import closed_error
 from promring.runtime.resolver import Resolver, watch_lookups
 
 IDLE_SHARE = 4

@@ -21,7 +21,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypedDict, TypeGuard
+from typing import TYPE_CHECKING, TypedDict
 
 from multidict import CIMultiDict
 from yarl import URL
@@ -34,6 +34,7 @@ from promring.runtime.http_errors import NotAskedError as NotAskedError
 from promring.runtime.http_errors import RefusedError as RefusedError
 from promring.runtime.http_errors import TooLargeError as TooLargeError
 from promring.runtime.http_errors import UnresolvedError as UnresolvedError
+from promring.runtime.http_errors import closed_error, is_distrust, one_line, tls_error
 from promring.runtime.proxy import Proxy
 from promring.runtime.redact import hide, secrets_of_headers, secrets_of_url
 from promring.runtime.resolver import Resolver, last_address_of, watch_lookups
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 
 MEGABYTE = 2**20
 BODY_BYTES_MAX = 16 * 1024 * 1024
-ERROR_MAX = 300
 HEADER_BYTES_MAX = 64 * 1024
 """Of one header of an answer: some programs send policies or cookies of more than aiohttp's 8 KiB."""
 USER_AGENT = "promring"
@@ -252,21 +252,9 @@ def dropped_error(error: Exception | None, kind: type[HttpError] = HttpError) ->
     return (DistrustError if is_distrust(error) else kind)(closed_error(error))
 
 
-def is_distrust(error: BaseException | None) -> TypeGuard[ssl.SSLError]:
-    """Whether TLS failed for want of trust, or of a version that both speak; not because a connection ended."""
-    return isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)
-
-
 def credentials_refused(status: int) -> str:
     """What an answer says that asks for other credentials, or an empty text: whoever gives it is there."""
     return f"it refuses our credentials: status {status}" if status in (401, 403) else ""
-
-
-def closed_error(error: BaseException | None) -> str:
-    """Why a connection ended."""
-    if is_distrust(error):
-        return _why(error)
-    return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "connection closed by the other side"
 
 
 def _kind(error: Exception) -> type[HttpError]:
@@ -292,21 +280,17 @@ def _why(error: Exception) -> str:
             return _why(error.certificate_error)
         case aiohttp.ClientConnectorSSLError():
             return _why(error.os_error)
-        case ssl.SSLCertVerificationError():
-            return _line(f"the certificate is not trusted: {error}")
-        case ssl.SSLError() if "ALERT" in (error.reason or ""):
-            return _line(f"it refuses our TLS (a certificate of ours, or the version): {error}")
         case ssl.SSLError():
-            return _line(f"no TLS: {error}")
+            return tls_error(error)
         case aiohttp.ClientConnectorError():
             where = f"{error.host}:{error.port}{last_address_of(str(error.host))}"
             return f"cannot connect to {where}: {_why(error.os_error)}"
         case aiohttp.InvalidURL():
             return "the URL is malformed"
         case aiohttp.ClientHttpProxyError():
-            return _line(f"the proxy answered {error.status} to CONNECT: {error.message}")
+            return one_line(f"the proxy answered {error.status} to CONNECT: {error.message}")
         case aiohttp.ClientResponseError():
-            return _line(f"malformed answer: {error.message}")
+            return one_line(f"malformed answer: {error.message}")
         case aiohttp.ClientPayloadError():
             return "the body was cut, or cannot be unpacked"
         case Dropped():
@@ -316,17 +300,12 @@ def _why(error: Exception) -> str:
         case OSError() if error.errno and error.errno > 0 and not isinstance(error, socket.gaierror):
             return os.strerror(error.errno)
         case OSError() if error.strerror:
-            return _line(error.strerror)
-    return _line(str(error) or type(error).__name__)
+            return one_line(error.strerror)
+    return one_line(str(error) or type(error).__name__)
 
 
 def _hidden(text: str, secrets: Iterable[str]) -> str:
     return hide(text, secrets) if secrets else text
-
-
-def _line(text: str) -> str:
-    """On one short line: libraries repeat in their errors what they were sent."""
-    return " ".join(text[: ERROR_MAX * 4].split())[:ERROR_MAX]
 
 
 def parse_base(text: str, *, tls: bool = False, path: bool = False) -> tuple[URL, str | None]:

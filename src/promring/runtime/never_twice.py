@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import aiohttp
 
-from promring.runtime.http_client import closed_error, is_distrust
+from promring.runtime.http_errors import closed_error, is_distrust
 
 
 class Dropped(aiohttp.ClientError):
