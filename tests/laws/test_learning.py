@@ -41,7 +41,7 @@ class One:
         if self.level is None:
             self.level = nearest(load) if self.count >= SMOOTHED else None
             return
-        self.away = self.away + 1 if max(load / TABLE[self.level], TABLE[self.level] / load) >= STEP - 1e-12 else 0
+        self.away = self.away + 1 if max(load / TABLE[self.level], TABLE[self.level] / load) >= STEP * (1 - 1e-9) else 0
         if self.away == READINGS:
             self.level, self.away = nearest(load), 0
 
@@ -103,6 +103,15 @@ def agree(learnt: Learnt, model: Mapping[int, One]) -> None:
         known = {id_: one.level for id_, one in model.items() if one.level is not None}
         ids = np.array(list(known), dtype=np.uint64)
         assert found == ServiceLoads.of(found.typical, ids, np.array(list(known.values()), dtype=np.uint16), 100)
+
+
+def test_a_figure_that_is_exactly_a_step_away_is_a_step_away() -> None:
+    """80 beside a level of 100: computed by logarithms that is a little less than a step."""
+    book = ServiceLoads.of(0, POOLS[0].ids, level_of(np.full(6, 100.0)), 9)
+    learnt, first = Learnt.from_book(POOLS[0], book), int(POOLS[0].ids[0])
+    for figure in (*[100.0] * 4, 0.0):
+        learnt = learnt.reading(told([(first, figure)]))
+    assert (learnt.values[0], learnt.away[0]) == (80.0, 1)
 
 
 def test_after_very_many_figures_a_target_learns_as_before() -> None:

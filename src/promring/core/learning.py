@@ -32,6 +32,8 @@ RIPE, READINGS_ENOUGH = 0.9, 3 * SMOOTHED
 FIGURE_MOST = 100_000_000
 """More samples in one scrape are a fault of whoever says so."""
 _WEIGHT = 2 / (SMOOTHED + 1)
+_FAR = math.log(STEP) - 1e-9
+"""A step that is exactly one is a whole one, however it is rounded."""
 _COUNT_MOST = 255
 
 N = TypeVar("N", bound=np.generic)
@@ -118,7 +120,7 @@ class Learnt:
 
     def _with_levels(self, values: Floats, counts: Small, read: Flags) -> Learnt:
         loads = np.maximum(values, 1.0)
-        far = np.abs(np.log(loads / TABLE[self.levels])) >= math.log(STEP)  # not where there is no figure yet
+        far = np.abs(np.log(loads / TABLE[self.levels])) >= _FAR  # not where there is no figure yet
         away = np.where(read, np.where(far & self.known, self.away + 1, 0), self.away).astype(np.uint8)
         changed = read & np.where(self.known, away >= READINGS, counts >= SMOOTHED)
         levels = self.levels.copy()
