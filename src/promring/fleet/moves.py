@@ -169,13 +169,13 @@ class Moves:
     def _evidence(self) -> Evidence:
         facts, dispatcher = self._facts, self._dispatcher
         return Evidence(
-            facts.seen,
-            dispatcher.taken,
-            facts.silent,
-            facts.answering,
-            dispatcher.pushes,
-            facts.intervals,
-            dispatcher.served,
+            seen=facts.seen,
+            taken=dispatcher.taken,
+            silent=facts.silent,
+            answering=facts.answering,
+            pushes=dispatcher.pushes,
+            intervals=facts.intervals,
+            served=dispatcher.served,
         )
 
     def _step(
@@ -195,17 +195,17 @@ class Moves:
         claims, holders = self._schedule(wanted, most, placed, before, evidence, look)
         in_force = InForce.of(holders)
         return Step(
-            placed,
-            owned_now(claims, placed),
-            _compared(known, placed, memory) if placed is not known else NO_MOVES,
-            claims,
-            in_force,
-            slices_of(in_force, self.in_force, memory),
-            frozenset(waiting_for(claims, wanted)),
-            without_room(claims, wanted),
-            memory.departed.and_then(before, live, now),
-            opinions.trials,
-            self._failing,
+            placed=placed,
+            owned=owned_now(claims, placed),
+            plan=_compared(known, placed, memory) if placed is not known else NO_MOVES,
+            claims=claims,
+            in_force=in_force,
+            slices=slices_of(in_force, self.in_force, memory),
+            waiting=frozenset(waiting_for(claims, wanted)),
+            no_room=without_room(claims, wanted),
+            departed=memory.departed.and_then(before, live, now),
+            trials=opinions.trials,
+            failing=self._failing,
         )
 
     def _schedule(
