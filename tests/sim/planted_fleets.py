@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from msgspec import structs
 
 from promring import running
 from promring.core import admission, aside
@@ -14,7 +15,7 @@ from promring.core.claims import NO_CLAIMS
 from promring.core.joined import FleetPool, Part
 from promring.core.placement import Policy, place_living
 from promring.core.ring import Ring
-from promring.election.leadership import Leadership
+from promring.election.shared import Shared
 from promring.fleet import planner, succession
 from promring.fleet.judge import Judge
 from promring.fleet.planner import Planner
@@ -121,12 +122,13 @@ def claims_end_with_a_reload() -> Places:
 
 def lists_of_the_note_ignored() -> Places:
     """Who comes to lead does not ask which lists the leader before it had."""
-    return [(Leadership, "share_lists", lambda *_: None)]
+    real = Shared.hear
+    return [(Shared, "hear", lambda self, told: real(self, structs.replace(told, lists=self.told.lists)))]
 
 
 def a_list_that_was_overtaken_is_taken() -> Places:
     """Who comes to lead goes on with what it has read, however old."""
-    return [(Leadership, "listed_at", lambda *_: float("-inf"))]
+    return [(Shared, "listed_at", lambda *_: float("-inf"))]
 
 
 def amnesia() -> Places:

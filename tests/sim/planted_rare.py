@@ -14,7 +14,7 @@ from promring.core.admission import Admitted
 from promring.core.second_opinion import SecondOpinions
 from promring.core.standing import History, State
 from promring.core.unresponsive import Unresponsive
-from promring.fleet import moves, unreachable
+from promring.fleet import health, moves
 from promring.fleet.held_back import HeldBack
 from promring.fleet.refusing import Refusing
 from promring.fleet.retirement import Retirement
@@ -50,7 +50,7 @@ def the_old_way_ends_at_once() -> Places:
 
 def nobody_is_idle() -> Places:
     """What a scraper was given, and does not have, waits for it."""
-    return [(unreachable, "lacking", lambda *_: {})]
+    return [(health, "lacking", lambda *_: {})]
 
 
 def the_idle_get_targets() -> Places:
