@@ -20,6 +20,7 @@ from promring.demo.process import free_port
 from tests.real.conftest import server
 from tests.real.moving import Job, Kind, lab
 from tests.real.stage import SERVICE, Stage, stage, write_targets
+from tests.rows import Seen
 from tests.waiting import slower, until
 
 AT_ONCE_S = 0.1
@@ -87,6 +88,37 @@ async def test_agents_write_their_slices_at_once_and_keep_them_when_every_contro
             await s.controller.start()
             await until(lambda: s.placed_on(*s.scrapers), "all as the controller says", 40)
             await s.scraped_by_now()
+
+
+@pytest.mark.row(42, did="SIGSTOP of the leader of two, which agents wait at; a target leaves the list meanwhile")
+async def test_agents_leave_a_leader_that_is_frozen(tmp_path: Path, consul_program: Path, seen: Seen) -> None:
+    async with stage(
+        tmp_path, consul_program, None, http_sd=0, lock={}, delivery=[{"http_sd": {}}], agents=True, start=False
+    ) as s:
+        s.allowed |= {"lock_lost", "lease_over", "lock_gives_no_answer"}
+        await s.controller.start()
+
+        async def leads() -> bool:
+            return await s.leaders() == [s.controller]
+
+        await until(leads, "the first one leads")
+        second = await s.join_in("second")
+        async with agents(s, [s.controller.url, second.url]) as made:
+            await until(lambda: s.placed_on(*s.scrapers), "every slice is written", 20)
+            began = time.monotonic()
+            s.controller.signal(signal.SIGSTOP)
+            try:
+                write_targets(s.folder, s.farm.addresses[:-1])
+                gone = s.farm.addresses[-1]
+                await until(lambda: all(gone not in some for some in s.slices().values()), "the newest list", 60)
+                took_s = time.monotonic() - began
+                await until(
+                    lambda: all("whether it lives" in str(one.log_lines("controller_gives_no_slice")) for one in made),
+                    "all say why",
+                )
+            finally:
+                s.controller.signal(signal.SIGCONT)
+        seen(f"agents have what the next leader says {took_s:.0f} s after the freeze")
 
 
 async def test_a_slice_that_was_changed_by_hand_is_put_back_and_the_scraper_is_reloaded(

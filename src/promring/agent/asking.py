@@ -2,19 +2,25 @@
 
 Promises: bounded in time and size; credentials are read from their files for each question; a long poll that something
 between cuts is no failure of the controller: the next ones wait for less, until longer ones get through again.
+
+A controller that is frozen says nothing, as one that has nothing new. Where there are others, it is asked beside a long poll
+whether it lives (``/-/healthy``); one that does not answer is a failure, and the next one is asked.
 """
 
 from __future__ import annotations
 
 import base64
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from promring.agent import WAIT_S
+from promring.agent.meanwhile import unless
 from promring.delivery.askers import header_of
 from promring.delivery.bundle import DECLINED, HAVE, OUTRANKED, OUTRANKED_MOST, UNTAKEN
 from promring.model import Generation
@@ -26,6 +32,8 @@ SLICE_BYTES_MAX = 512 * 1024 * 1024
 """Of one slice, and of one answer."""
 ANSWER_S = 10.0
 """So long the head of an answer may take, and each megabyte of it."""
+ALIVE_EVERY_S, ALIVE_S = 10.0, 5.0
+"""So often a controller is asked beside a long poll whether it lives, and so long that answer may take."""
 CUT_LEAST_S = 1.0
 """What ends earlier was not cut for being long."""
 LONGER_AFTER = 10
@@ -119,17 +127,18 @@ class Asker:
         patience = self._patience[controller]
         headers = {"Accept-Encoding": "gzip", **await self._credentials(), **named.headers}
         began = time.monotonic()
+        asked = request(
+            self._fresh if fresh else self._kept,
+            "GET",
+            f"{controller}{self._path}{f'?wait={format_duration(wait_s)}' if wait_s else ''}",
+            timeout_s=wait_s + ANSWER_S,
+            body_s=ANSWER_S,
+            headers=headers,
+            tls=self._settings.tls,
+            body_bytes_max=SLICE_BYTES_MAX,
+        )
         try:
-            answer = await request(
-                self._fresh if fresh else self._kept,
-                "GET",
-                f"{controller}{self._path}{f'?wait={format_duration(wait_s)}' if wait_s else ''}",
-                timeout_s=wait_s + ANSWER_S,
-                body_s=ANSWER_S,
-                headers=headers,
-                tls=self._settings.tls,
-                body_bytes_max=SLICE_BYTES_MAX,
-            )
+            answer = await (self._while_alive(controller, asked) if len(self._settings.controllers) > 1 else asked)
         except HttpError as error:
             self._cut(patience, wait_s, time.monotonic() - began)
             raise NoSliceError(str(error)) from error
@@ -140,6 +149,22 @@ class Asker:
         if wait_s >= patience.wait_s:
             patience.was_not()
         return answer
+
+    async def _while_alive(self, controller: str, asked: Coroutine[Any, Any, Response]) -> Response:
+        """Raises ``NoSliceError`` when the controller does not answer at all meanwhile."""
+        answer = await unless(asked, partial(self._is_silent, controller), ALIVE_EVERY_S)
+        if answer is None:
+            raise NoSliceError(f"nothing new, and no answer within {ALIVE_S:g} s whether it lives: it hangs, or is frozen")
+        return answer
+
+    async def _is_silent(self, controller: str) -> bool:
+        """Whether it takes too long to say that it lives. Whatever it says, or who refuses, is not silent."""
+        began = time.monotonic()
+        try:
+            await request(self._kept, "GET", f"{controller}/-/healthy", timeout_s=ALIVE_S, tls=self._settings.tls)
+        except HttpError:
+            return time.monotonic() - began >= ALIVE_S
+        return False
 
     def _cut(self, patience: Patience, wait_s: float, took_s: float) -> None:
         """Raises ``CutError`` when it was a long poll that something ended before its time, not at once."""
