@@ -145,14 +145,15 @@ class Controller:
             self.process.run(self.supervisor._requests.hangup)
 
     async def serve(self, url: URL, headers: dict[str, str]) -> Response:
-        """``/sd/``. Raises ``HttpError``."""
+        """``/sd/`` and ``/-/healthy``. Raises ``HttpError``."""
         if not self.runs or self.supervisor is None:
             raise HttpError(f"cannot connect to {self.name}: Connection refused")
         named = dict(zip(("scraper", "service"), reversed(url.path.split("/")[2:]), strict=False))
         plain = {name: value for name, value in headers.items() if name != "Accept-Encoding"}
         asked = cast(Request, SimpleNamespace(match_info=named, headers=CIMultiDict(plain), query=url.query))
         web = cast(NoWeb, self.supervisor.web)
-        answering = self.process.start((web.sd if "service" in named else web.slices).get(asked))
+        sd = web.sd if "service" in named else web.slices
+        answering = self.process.start(_healthy() if url.path == "/-/healthy" else sd.get(asked))
         self._serving[answering] = None
         try:
             await asyncio.wait([answering])
@@ -176,6 +177,10 @@ class Controller:
             error = None if task.cancelled() else task.exception()
             self.task = None
             self._world.wrong(f"{self.name} ended by itself: {error!r}")
+
+
+async def _healthy() -> WebResponse:
+    return WebResponse(body=b"")
 
 
 class Agent:
