@@ -119,7 +119,8 @@ class Shared:
 
     def publish_fingerprints(self, service: str, lists: Mapping[str, Fingerprint]) -> None:
         """The plan of ``service`` is made of these now."""
-        self._tell(replace(self.told, lists={**self.told.lists, service: dict(lists)}))
+        if lists != self.told.lists.get(service):
+            self._tell(replace(self.told, lists={**self.told.lists, service: dict(lists)}))
 
     def placed_over(self, fleet: str, down: Members, waiting: tuple[str, ...]) -> None:
         """The plan of ``fleet`` is over these, too, of which some are ``waiting``. More than ``DOWN_MOST`` of all fleets
