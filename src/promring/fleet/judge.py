@@ -288,7 +288,7 @@ class Judge:
 
     def tell_others(self, decided: Collection[str], memory: Memory) -> None:
         """As the leader: what the plan is made of, so that none of the other controllers leads with less."""
-        if self._leadership.alone or not self._leadership.leads():
+        if not self._leadership.tells_others:
             return
         for name in decided:
             service, had = self.services[name], memory.of(name)
