@@ -1,7 +1,7 @@
-"""Who counts as alive: from what membership answers to the scrapers that the plan is made for. Pure; time is given.
+"""Which scrapers count as alive: from what membership answers to the scrapers that a plan is made for. Pure; time is given.
 
-One scraper's standing, as a table; ``delay`` is ``join_delay_s``, doubled for each leave soon after a join, but for one of
-a scraper that was being drained by its membership:
+The standing of a scraper changes as in this table. ``delay`` is ``join_delay_s``, doubled for each leave soon after a join;
+the leave of a scraper that its membership was draining does not count:
 
 | standing  | is in the answer            | is not                                             |
 |-----------|-----------------------------|----------------------------------------------------|
@@ -11,30 +11,33 @@ a scraper that was being drained by its membership:
 | leaving   | in                          | out, after ``leave_delay_s`` - unless in a panic   |
 | out       | joining                     | forgotten after ``FORGIVEN_S``                     |
 
-In and leaving are in the plan. "No answer" and "none" change no standing, and time stands still until the next answer: who
-was joining or leaving, and a panic, go on from where they were.
+A scraper that is *in* or *leaving* is in the plan. "No answer" and "none" change no standing, and time stands still until
+the next answer: joining, leaving and a panic then go on from where they were.
 
-A longer ``delay`` is cut short where the scraper is needed, to that of a scraper that left twice. When more live scrapers
-wait so than are in, some of them come in until half of all are in, those that left least often first. When targets have no
-room in the plan, all of them come in.
+**A long delay is cut short where the scraper is needed**, to the delay of a scraper that left twice. When more live
+scrapers wait with long delays than are in, some come in until half of all are in, those that left least often first. When
+targets have no room in the plan, all of them come in.
 
-A controller that follows another one may have seen other leaves, and goes by that one's plan. Who is joining here and is in
-that plan comes in after ``TOLD_S``. Who waits there waits here, too, also one that is in, which counts as a leave: it is not
-in again before it is there. Whom that one takes for dead comes in, early where it is needed, as without it.
+**A controller that follows goes by the leader's plan**, since it may have seen other leaves. A scraper that is joining here
+and is in the leader's plan comes in after ``TOLD_S``. A scraper that waits in the leader's plan waits here, too, even if it
+was in; that counts as a leave, and it is not in again before it is in the leader's plan. A scraper that the leader takes for
+dead comes in as it would without the leader.
 
-A panic begins when those who are leaving, and who left within ``panic_hold_s``, are more than ``panic_threshold`` of all;
-with a ``leave_delay_s`` it comes before the first of them has left. It lasts until every one is back or out. All that are
-missing are probed directly then, those that had left before, too:
+**A panic** begins when the scrapers that are leaving, or left within ``panic_hold_s``, are more than ``panic_threshold`` of
+all; with a ``leave_delay_s`` it begins before the first of them has left. It lasts until every one of them is back or out.
+During a panic every missing scraper is probed directly, also those that had left before:
 
-- who refuses the connection is dead, and leaves as without a panic;
-- who is silent leaves when it has been gone, and has not answered a direct probe, for ``panic_hold_s``; before, it counts as
-  alive and is held: it keeps what it has and gets nothing new;
-- who answers stays.
+- A scraper that refuses the connection is dead, and leaves as without a panic.
+- A scraper that is silent leaves after ``panic_hold_s`` without an answer to a probe. Before that it counts as alive and is
+  held: it keeps what it has and gets nothing new.
+- A scraper that answers stays.
 
-The plan as a whole is held for ``panic_hold_s`` and until each was probed, unless one of the missing is found dead: then it
-goes on without the dead, and what those that are held got since the first of the missing went is taken elsewhere, too. With
-nobody in the plan yet, all that are joining come in together: when every expected one is there, or after ``join_delay_s``;
-where it is said how many to wait for, when so many are there, or after ``wait_most_s``.
+The whole plan is held for ``panic_hold_s`` and until each missing scraper was probed, unless one of them is found dead. Then
+the plan goes on without the dead, and what the held scrapers got since the first one went missing is taken elsewhere, too.
+
+**At the start**, with no scraper in the plan yet, all that are joining come in together: when every expected scraper is
+there, or after ``join_delay_s``. Where the number to wait for is configured: when so many are there, or after
+``wait_most_s``.
 """
 
 from __future__ import annotations
@@ -49,11 +52,11 @@ from promring.core.standing import FORGIVEN_S, History, Rules, Standing, State
 from promring.model import NEVER_ENDS, Members, Reply
 
 TOLD_S = 10.0
-"""So long the controller that leads takes at most to tell who is not in its plan."""
+"""How long the leader needs at most to tell which scrapers are not in its plan."""
 
 
 class Led(NamedTuple):
-    """Of the plan of the controller that leads: who is listed and ``out`` of it, and who of them lives, and is
+    """What the leader tells of its plan: the listed scrapers that are ``out`` of it, and those of them that are alive and
     ``waiting`` to come in. Ids.
     """
 
@@ -62,9 +65,7 @@ class Led(NamedTuple):
 
 
 class Aside(NamedTuple):
-    """Scrapers in the plan of which nothing says that they live. They keep what they had before ``since``, and get nothing
-    new.
-    """
+    """Scrapers in the plan without a sign of life. They keep what they had before ``since``, and get nothing new."""
 
     scrapers: frozenset[str]
     since: float
@@ -75,10 +76,12 @@ NOBODY_ASIDE = Aside(frozenset(), NEVER_ENDS)
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """``panic`` and ``warming_up``: why the plan must be held, or empty. ``lost``: in the plan, but not in the answer,
-    because of a panic; ``vouched``: those of them that answer a direct probe; ``said``: all of it, for people. ``suspects``:
-    who shall be probed directly; ``began_at``: when the first of all that are missing went. ``until``: when what is held
-    ends by itself, None when it does not; ``again_at``: when the answer would be another one by itself.
+    """The verdict about one answer of the membership.
+
+    ``panic`` and ``warming_up``: why the plan must be held, or empty. ``lost``: scrapers that stay in the plan although
+    the answer lacks them, because of a panic; ``vouched``: those of them that answer a probe; ``said``: the same in words.
+    ``suspects``: scrapers to probe directly; ``began_at``: when the first missing scraper went. ``until``: when what is held
+    ends by itself, None: it does not; ``again_at``: when the verdict changes without another answer.
     """
 
     history: History
@@ -101,8 +104,8 @@ class Admitted:
 def unanswered(
     history: History, rules: Rules, now: float, *, probed: Mapping[str, Reply], drained: Collection[str] = ()
 ) -> Admitted:
-    """There is no answer, or it is "none": everybody stays what it is. Who is lost in a panic is still asked directly, and
-    gets nothing new unless it answers. The arguments as those of ``admit``.
+    """The verdict without an answer, or with "none": no standing changes. Scrapers that are lost in a panic are still probed
+    directly, and get nothing new unless they answer. Arguments as those of ``admit``.
     """
     still = history.silent(now)
     if still.panic_since is None or still.silent_since is None:
@@ -120,7 +123,9 @@ def unanswered(
 
 
 def _vouched(lost: Iterable[str], probed: Mapping[str, Reply], standings: Mapping[str, Standing]) -> tuple[str, ...]:
-    """Who answers; also who was not asked since a restart or a stand-still, and answered before, after it was lost."""
+    """The lost scrapers that answer a probe. A scraper that was not asked since a restart or a stand-still counts by its answer
+    before, if it gave one after it was lost.
+    """
     answered = {name for name in lost if standings[name].answered_at >= standings[name].since}
     return tuple(name for name in lost if probed.get(name, Reply.ANSWERS if name in answered else None) is Reply.ANSWERS)
 

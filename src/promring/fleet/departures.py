@@ -1,20 +1,23 @@
-"""Scrapers that were taken out of the configuration, or out of the list that it names, and live: a planned leave, make
-before break.
+"""Planned leaves: somebody took a scraper out of the configuration, or out of its list, while it is alive.
 
-While a scraper that is listed and not in the plan yet may come in, for a while at most, they stay what they were: else the
-few that stay would get all targets for seconds. Then they stay in the plan as drained ones, so that they are given nothing
-and keep what they have until its new owners scrape it; then their slice is empty, and is delivered so. One ends when that is
-done and it was seen scraping nothing of it any more, or when it was dead for ``PROOF_S``: one that is restarted goes on with
-what its last slice says, and has to be emptied, too. From then on it is in no plan, whatever Consul says; what promring had
-registered of it is deregistered.
+A departure has three steps:
 
-Another controller may empty it: the leader, or the one that it asks. And who asks nobody any more takes no slice. So one
-that comes for its slices, and everyone at a controller that follows, ends also when it was seen scraping nothing ``PROOF_S``
-after its slice was empty; at a controller that follows and cannot ask it, after twice that time. While nobody leads nobody
-empties anybody: then as at a leader.
+1. *Waiting.* Other scrapers are listed and may join soon. Until then, for ``waits_s`` at most, the leaving scraper keeps its
+   share. Otherwise the few scrapers that remain would get all targets for seconds.
+2. *Draining.* The scraper stays in the plan as a drained one: it gets nothing new, and keeps each target until the new owner
+   scrapes it. Then its slice is empty, and the empty slice is delivered.
+3. *Gone.* The departure ends when the empty slice was delivered and the scraper was seen scraping nothing of it, or when the
+   scraper was dead for ``PROOF_S``. (A scraper that restarts earlier goes on with its last slice and must be emptied, too.)
+   From then on it is in no plan, whatever Consul says, and promring deregisters what it had registered.
 
-Promises: no doubt and no panic because of them. Does not promise that one ends that goes on scraping: it stays visible, and
-what it scrapes counts as doubled.
+With several controllers the leader, or the controller that the scraper asks, may have emptied it; a scraper that asks
+nobody any more takes no slice. So two kinds of departures also end by time: of scrapers that come for their slices, and all
+departures at a controller that follows. They end when the scraper was seen scraping nothing ``PROOF_S`` after its slice became
+empty; at a controller that follows and cannot ask the scraper, after twice that time. While nobody leads, nobody empties a
+scraper, and the rules are those of a leader.
+
+Promises: a departure causes no doubt and no panic. Does not promise that the departure of a scraper ends that goes on
+scraping: it stays visible, and its targets count as doubled.
 Flow: ``succession`` says who departs; ``reconcile`` asks this object around each cycle; ``fleet.py`` has them probed.
 """
 
@@ -32,17 +35,18 @@ from promring.runtime.clocks import monotonic
 from promring.telemetry.log import Logger
 
 PROOF_S = 60.0
-"""So long one that cannot be asked what it scrapes stays after its empty slice was delivered, and one that refuses or is
-silent stays at all.
+"""How long a scraper stays that cannot be asked what it scrapes, after its empty slice was delivered; and how long one stays
+that refuses connections or is silent.
 """
 WAITS_S = 10.0
-"""So long beside ``join_delay`` the first of them stay what they were while others may come in."""
+"""How long, besides ``join_delay``, a leaving scraper keeps its share while others may join."""
 
 
 class Departures:
-    """Of one fleet. ``registered``: Consul has them, until they are deregistered. ``pulls``: their slices are only
-    fetched, so an empty one is delivered when it was asked for. ``waits_s``: for others that may come in. ``wake`` wakes the
-    loop. An attribute for each thing that is known of those that depart.
+    """The departures of one fleet, with an attribute for each thing that is known of them.
+
+    ``registered``: Consul has the scrapers until promring deregisters them. ``pulls``: slices are only fetched, so an
+    empty slice is delivered when it was asked for. ``waits_s``: how long to wait for others. ``wake`` wakes the loop.
     """
 
     def __init__(
@@ -59,25 +63,25 @@ class Departures:
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self.scrapers = scrapers
-        """Who is still in the plan; ``draining``: who is being emptied, or is drained by its membership."""
+        """Still in the plan. ``draining``: it is being emptied, or its membership drains it."""
         self._waits_s, self._since = waits_s, dict.fromkeys((s.id for s in scrapers), clock())
-        """Since when each is taken out."""
+        """When each was taken out."""
         self.gone: Members = ()
-        """Who is out of it, and may still be in Consul."""
+        """Out of the plan; Consul may still have them."""
         self.changed = asyncio.Event()
         self._registered, self._pulls, self._audited = registered, pulls, audited
         self._asks, self._wake, self._log, self._clock = asks or Asks(), wake, log, clock
         self._dead: set[str] = set()
         self.down: dict[str, float] = {}
-        """Since when each refuses, or is silent."""
+        """Since when each refuses connections or is silent."""
         self._empty: dict[str, float] = {}
-        """Since when the slice of each is empty; ``_emptied``: since when that is delivered."""
+        """Since when the slice of each is empty; ``_emptied``: since when the empty slice is delivered."""
         self._emptied: dict[str, float] = {}
         self._ended: set[str] = set()
-        """Who ended, and is still said to have left its list."""
+        """Their departure ended, and their list still says that they left."""
 
     def heard(self, listed: Members, left: Members, planned: Collection[str]) -> None:
-        """A list that is watched has those that are ``listed``; who ``left`` it and is ``planned`` departs from now on."""
+        """A watched list changed: those that ``left`` it and are ``planned`` depart from now on; ``listed`` ones are back."""
         there, gone = {s.id for s in listed}, {s.id for s in left}
         self._ended &= gone
         known = {*self._ended, *(s.id for s in self.scrapers)}
@@ -98,7 +102,7 @@ class Departures:
         self._wake()
 
     def put_probed(self, scraper: str, reply: Reply) -> None:
-        """What a direct probe says of one of them. One that refuses or is silent for ``PROOF_S`` is dead."""
+        """What a direct probe says of a departing scraper. After ``PROOF_S`` without an answer it is dead."""
         if reply is Reply.ANSWERS:
             self.down.pop(scraper, None)
             self._dead.discard(scraper)
@@ -112,14 +116,14 @@ class Departures:
             self._wake()
 
     def go_on_from(self, before: Departures) -> None:
-        """Of the fleet before a reload."""
+        """Take over what the fleet before a reload knew."""
         there = {s.id for s in self.scrapers}
         self._dead = before._dead & there
         for mine, known in zip(self._times, before._times, strict=True):
             mine.update({name: at for name, at in known.items() if name in there})
 
     def stood_still(self, seconds: float) -> None:
-        """So long nobody was asked, and nobody could come in."""
+        """The process stood still: nobody was asked meanwhile, and nobody could join."""
         for times in self._times:
             times.update({name: at + seconds for name, at in times.items()})
 
@@ -128,8 +132,8 @@ class Departures:
         return self._since, self.down, self._empty, self._emptied
 
     def applied(self, facts: Facts, coming: Collection[str] = ()) -> Facts:
-        """``facts`` with those that depart as drained ones, and without those that are gone. ``coming``: who is listed, and
-        may come into the plan later than now.
+        """``facts`` in which departing scrapers are drained, and scrapers that are gone are left out. ``coming``: listed
+        scrapers that may join the plan later.
         """
         members = facts.members
         if not isinstance(members.newest, Known) or not (self.scrapers or self.gone):
@@ -145,7 +149,7 @@ class Departures:
         return replace(facts, members=replace(members, newest=known, good=known))
 
     def _waits(self, scraper: Scraper, others: Collection[str]) -> bool:
-        """Whether one that is not being emptied yet stays what it was: ``others`` may come, and it lives."""
+        """Whether a scraper that is not being emptied yet keeps its share: it is alive, and ``others`` may join."""
         return bool(others) and scraper.id not in self.down and self._ends_waiting(scraper) > self._clock()
 
     def _ends_waiting(self, scraper: Scraper) -> float:
@@ -153,22 +157,22 @@ class Departures:
 
     @property
     def wakes_at(self) -> float:
-        """When the next one has waited for long enough; infinity: none is to."""
+        """When the next scraper has waited long enough; ``NEVER_ENDS``: none waits."""
         ends = (self._ends_waiting(s) for s in self.scrapers if not s.draining)
         return min((at for at in ends if at > self._clock()), default=NEVER_ENDS)  # one that is late waits for an answer
 
     @property
     def leaving(self) -> set[str]:
-        """Who shall have nothing any more."""
+        """Scrapers that shall have nothing any more."""
         return {s.id for s in (*self.scrapers, *self.gone) if s.draining}
 
     @property
     def remembered(self) -> Members:
-        """Who is to be kept in mind over a restart."""
+        """Scrapers that a restart must know."""
         return tuple(sorted((*self.scrapers, *self.gone)))
 
     def of_others(self, places: Collection[tuple[str, int]]) -> None:
-        """These, by host and port, are in Consul because somebody else registered them: they are scrapers like any other."""
+        """Somebody else registered these in Consul (host and port): they are scrapers like any other."""
         left = tuple(s for s in self.gone if (s.host, s.port) not in places)
         if left != self.gone:
             self.gone = left
@@ -176,14 +180,14 @@ class Departures:
 
     @property
     def emptied(self) -> set[str]:
-        """Who has nothing any more, and may still scrape it: to be asked."""
+        """Scrapers that have an empty slice and may still scrape what they had: they have to be asked."""
         return {s.id for s in self.scrapers if s.id in self._emptied}
 
     def end(
         self, targets: Mapping[str, int], reached: Collection[str], seen: Mapping[str, Seen], *, follows: bool = False
     ) -> Members:
-        """Those that end now. ``targets``: how many are in the slices of each scraper; ``reached``: whose slices were
-        delivered, as they are; ``follows``: another controller delivers them.
+        """The scrapers whose departure ends now. ``targets``: how many targets the slices of each scraper have; ``reached``:
+        scrapers to which their present slices were delivered; ``follows``: another controller delivers them.
         """
         empty = {s.id for s in self.scrapers if s.draining and self._is_empty(s.id, targets.get(s.id))}
         done = {
@@ -207,7 +211,7 @@ class Departures:
         return ended
 
     def _is_empty(self, name: str, left: int | None) -> bool:
-        """``left``: the targets in its slices; None: the first plan with it as a drained one is still to come."""
+        """``left``: how many targets its slices have; None: no plan has been made yet in which it is drained."""
         if left is None:
             return False
         if left:
@@ -218,8 +222,8 @@ class Departures:
         return True
 
     def _is_over(self, name: str, seen: Mapping[str, Seen], *, waits: bool) -> bool:
-        """Whether it scrapes nothing ``PROOF_S`` after its slice was empty, whoever emptied it. ``waits``: until that is
-        seen, however long it cannot be asked.
+        """Whether it scrapes nothing ``PROOF_S`` after its slice became empty, whoever emptied it. ``waits``: that must have
+        been seen, however long the scraper cannot be asked.
         """
         over_at, found = self._empty[name] + PROOF_S, seen.get(name)
         if self._audited and found is not None and found.at > over_at:
@@ -227,7 +231,7 @@ class Departures:
         return not waits and self._clock() > over_at + PROOF_S * self._audited
 
     def _is_done(self, name: str, reached: Collection[str], seen: Mapping[str, Seen]) -> bool:
-        """Whether it has taken its empty slice from here, and scrapes nothing of it."""
+        """Whether it has taken its empty slice from this controller, and scrapes nothing of the old one."""
         now = self._clock()
         if name not in reached:
             self._emptied.pop(name, None)

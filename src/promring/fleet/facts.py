@@ -1,10 +1,10 @@
 """Where adapters put what they learn and the loop reads it: one cell a fact, never a queue.
 
 Owns: the newest answer and the last good one of each fact, with their times.
-Promises: a writer is never blocked; a reader always sees the newest; the loop is woken only when an answer differs from the
-one before, confirms it for the last time that is needed, or is fresh where the one before was not, so a spurious wake-up of
-Consul or an unchanged source costs no cycle. A list that did not change comes as the same object
-again (``discovery.polling``), so lists are told apart by identity.
+Promises: a writer is never blocked, and a reader always sees the newest answer. A spurious wake-up of Consul or an unchanged
+source costs no cycle: the loop is woken only when an answer differs from the one before, confirms it for the last time that
+is needed, or is fresh where the one before was not. Lists are compared by identity: an unchanged list comes as the same
+object again (``discovery.polling``).
 Flow: written by membership and discovery through ``Cell.put``, read by ``reconcile`` through ``FactBoard.newest``.
 """
 
@@ -28,9 +28,9 @@ T = TypeVar("T")
 
 CONFIRM_APART_S = 1.0
 URGENT_S = 0.02
-"""So long a death waits for others: of one machine, of one answer."""
+"""How long a death waits for other deaths of the same machine, or in the same answer."""
 SETTLE_MOST = 5
-"""While more changes, a cycle waits so many times the debounce."""
+"""A cycle waits at most so many times the debounce while facts go on changing."""
 REPEATS_MOST = 1_000_000
 
 
@@ -45,29 +45,28 @@ class Cell(Generic[T]):
         confirmations: int = 1,
         monotonic: Callable[[], float] = monotonic,
     ) -> None:
-        """``same`` tells two good values apart: comparing long lists element by element would hold the event loop. The
-        answer that makes it so many fresh equal ones in a row, ``confirmations``, is news, too. ``monotonic``: the clock of
-        ``Fact.since``.
+        """``same`` compares two good values: comparing long lists element by element would hold the event loop. The loop also
+        wakes when a value was confirmed ``confirmations`` times in a row. ``monotonic``: the clock of ``Fact.since``.
         """
         self._wake = wake
         self._confirmations = confirmations
         self._counted_at = self._heard_at = 0.0
-        """When a fresh answer was last counted, and when there was one."""
+        """When a fresh answer was last counted, and when the last fresh answer came."""
         self.asked_at = LONG_AGO
-        """When the last question began that was answered in all its parts, monotonic seconds."""
+        """When the last question began of which all parts were answered, monotonic seconds."""
         self.wanted = asyncio.Event()
         """Set when the loop waits for a newer answer than the one it has."""
         self._wanted_since = LONG_AGO
         self._paused = False
-        """Whether the newest answer was none that confirms."""
+        """Whether the newest answer confirms nothing."""
         self._same = same
         self._clock, self._monotonic = clock, monotonic
         self.fact: Fact[T] = Fact(Unknown("not asked yet"))
         self.answered = False
-        """Whether there was an answer since the start, not just a value that was put back."""
+        """Whether an answer came since the start; a value that was put back is none."""
 
     def put(self, answer: Answer[T], trouble: str = "", remembered: bool = False, began: float | None = None) -> None:
-        """``trouble``: a part of the answer is from before, because of this. ``remembered``: that part is from before the
+        """Take an answer. ``trouble``: why a part of it is from an earlier answer. ``remembered``: that part is from before the
         start. ``began``: when the question was asked, monotonic seconds; None: now.
         """
         before, now = self.fact, self._clock()
@@ -88,7 +87,9 @@ class Cell(Generic[T]):
             self._wake()
 
     def _run(self, answer: Answer[T], *, confirms: bool) -> tuple[Answer[T] | None, int, float]:
-        """``Fact.fresh``, ``repeats`` and ``since`` with ``answer``. What does not confirm counts nothing, and no time."""
+        """``Fact.fresh``, ``repeats`` and ``since`` after ``answer``. An answer that confirms nothing counts neither as a repeat
+        nor as time.
+        """
         before, now = self.fact, self._monotonic()
         paused, self._paused = self._paused, not confirms
         if not confirms:
@@ -108,28 +109,26 @@ class Cell(Generic[T]):
         return isinstance(one, Empty) and isinstance(other, Empty)
 
     def go_on_from(self, before: Cell[T]) -> None:
-        """Of the fleet before a reload: what was said often then need not be said as often again. The time until it is
-        said again is left out.
-        """
+        """Take over the confirmations of the fleet before a reload. The time until the next answer is not counted."""
         fresh, repeats, since = before.fact.fresh, before.fact.repeats, before.fact.since
         self.fact = replace(self.fact, fresh=fresh, repeats=repeats, since=since)
         self._heard_at, self._counted_at, self._paused = before._heard_at, before._counted_at, True
 
     def stood_still(self, seconds: float) -> None:
-        """So long nobody looked: what was said before is to be said as much longer."""
+        """The process stood still for so long: that time confirms nothing."""
         self._heard_at += seconds
         self._counted_at += seconds
         if self.fact.fresh is not None:
             self.fact = replace(self.fact, since=self.fact.since + seconds)
 
     def want(self, since: float) -> None:
-        """Have the source asked at once, since what is known is older than ``since`` (monotonic seconds): once for each."""
+        """Have the source asked at once, once for each ``since`` (monotonic seconds): what is known is older than that."""
         if since != self._wanted_since:
             self._wanted_since = since
             self.wanted.set()
 
     def confirm(self, since: float) -> None:
-        """Another controller had this value at ``since`` (monotonic seconds): it counts as asked for then."""
+        """Another controller had this value at ``since`` (monotonic seconds): the question counts as asked then."""
         self.asked_at = max(self.asked_at, since)
 
     def restore(self, value: T, good_at: float, reason: str) -> None:
