@@ -123,8 +123,8 @@ def unanswered(
 
 
 def _vouched(lost: Iterable[str], probed: Mapping[str, Reply], standings: Mapping[str, Standing]) -> tuple[str, ...]:
-    """The lost scrapers that answer a probe. A scraper that was not asked since a restart or a stand-still counts by its answer
-    before, if it gave one after it was lost.
+    """The lost scrapers that answer a probe. A scraper that was not asked since a restart or a stand-still counts by its
+    answer before, if it gave one after it was lost.
     """
     answered = {name for name in lost if standings[name].answered_at >= standings[name].since}
     return tuple(name for name in lost if probed.get(name, Reply.ANSWERS if name in answered else None) is Reply.ANSWERS)

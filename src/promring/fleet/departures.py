@@ -12,9 +12,9 @@ A departure has three steps:
 
 With several controllers the leader, or the controller that the scraper asks, may have emptied it; a scraper that asks
 nobody any more takes no slice. So two kinds of departures also end by time: of scrapers that come for their slices, and all
-departures at a controller that follows. They end when the scraper was seen scraping nothing ``PROOF_S`` after its slice became
-empty; at a controller that follows and cannot ask the scraper, after twice that time. While nobody leads, nobody empties a
-scraper, and the rules are those of a leader.
+departures at a controller that follows. They end when the scraper was seen scraping nothing ``PROOF_S`` after its slice
+became empty; at a controller that follows and cannot ask the scraper, after twice that time. While nobody leads, nobody
+empties a scraper, and the rules are those of a leader.
 
 Promises: a departure causes no doubt and no panic. Does not promise that the departure of a scraper ends that goes on
 scraping: it stays visible, and its targets count as doubled.
@@ -81,7 +81,7 @@ class Departures:
         """Their departure ended, and their list still says that they left."""
 
     def heard(self, listed: Members, left: Members, planned: Collection[str]) -> None:
-        """A watched list changed: those that ``left`` it and are ``planned`` depart from now on; ``listed`` ones are back."""
+        """A watched list changed: those that ``left`` it and are ``planned`` depart now; ``listed`` ones are back."""
         there, gone = {s.id for s in listed}, {s.id for s in left}
         self._ended &= gone
         known = {*self._ended, *(s.id for s in self.scrapers)}

@@ -45,8 +45,8 @@ class Cell(Generic[T]):
         confirmations: int = 1,
         monotonic: Callable[[], float] = monotonic,
     ) -> None:
-        """``same`` compares two good values: comparing long lists element by element would hold the event loop. The loop also
-        wakes when a value was confirmed ``confirmations`` times in a row. ``monotonic``: the clock of ``Fact.since``.
+        """``same`` compares two good values: comparing long lists element by element would hold the event loop. The loop
+        also wakes when a value was confirmed ``confirmations`` times in a row. ``monotonic``: the clock of ``Fact.since``.
         """
         self._wake = wake
         self._confirmations = confirmations
@@ -66,8 +66,8 @@ class Cell(Generic[T]):
         """Whether an answer came since the start; a value that was put back is none."""
 
     def put(self, answer: Answer[T], trouble: str = "", remembered: bool = False, began: float | None = None) -> None:
-        """Take an answer. ``trouble``: why a part of it is from an earlier answer. ``remembered``: that part is from before the
-        start. ``began``: when the question was asked, monotonic seconds; None: now.
+        """Take an answer. ``trouble``: why a part of it is from an earlier answer. ``remembered``: that part is from before
+        the start. ``began``: when the question was asked, monotonic seconds; None: now.
         """
         before, now = self.fact, self._clock()
         if not (isinstance(answer, Unknown) or trouble or remembered):
@@ -87,8 +87,8 @@ class Cell(Generic[T]):
             self._wake()
 
     def _run(self, answer: Answer[T], *, confirms: bool) -> tuple[Answer[T] | None, int, float]:
-        """``Fact.fresh``, ``repeats`` and ``since`` after ``answer``. An answer that confirms nothing counts neither as a repeat
-        nor as time.
+        """``Fact.fresh``, ``repeats`` and ``since`` after ``answer``. An answer that confirms nothing counts neither as a
+        repeat nor as time.
         """
         before, now = self.fact, self._monotonic()
         paused, self._paused = self._paused, not confirms

@@ -1,10 +1,10 @@
 """Which slices of one shard service each scraper has, and since when. There are three degrees of certainty:
 
-- *Taken* is proved: the scraper came for the slice, or it was seen running the slice for ``RUNNING_S``, or every delivery that
-  pushes has brought it. Where scrapers may also come for their slices, nobody knows which of both a scraper reads. There a
-  push proves nothing about a scraper that the audit has ever seen.
+- *Taken* is proved: the scraper came for the slice, or it was seen running the slice for ``RUNNING_S``, or every delivery
+  that pushes has brought it. Where scrapers may also come for their slices, nobody knows which of both a scraper reads.
+  There a push proves nothing about a scraper that the audit has ever seen.
 - *Given* is possible: the scraper may have taken it. Here every push counts.
-- *Offered* is assumed: any scraper that has the job would have taken it by now. Nobody knows who comes to another controller.
+- *Offered* is assumed: any scraper that has the job would have taken it by now, here or at another controller.
 
 Flow: ``deliveries`` notes what happened; ``moves`` and the search for idle scrapers decide by it.
 """
@@ -22,7 +22,7 @@ from promring.fleet.visitors import Visitors
 from promring.model import LONG_AGO
 
 RUNNING_S = 6.0
-"""How long a scraper must be seen running its slice before that counts: it may have read a list that it has not applied yet."""
+"""How long a scraper must be seen running its slice before that counts: it may have read a newer list already."""
 NOTHING = Taken()
 SEEN_MORE = 100
 """How many scrapers that are gone are remembered, in case they come back."""
