@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -37,6 +37,8 @@ from promring.runtime.urls import http_url
 FAILED, REFUSED, NOT_EXACT = 1, 2, 3
 SHOWN_OF_VALUE = 7
 """Characters of a long value that Prometheus repeats."""
+OLD = 2
+"""The major version of Prometheus before this one."""
 FILES_MOST = 1000
 """Findings of one input are before those of the next: so many files at most has each."""
 
@@ -152,12 +154,27 @@ def judged_by_prometheus(configuration: Configuration) -> list[Finding]:
     if configuration.vmagent:
         return []
     answer = programs.verdict(configuration.main.path)
-    if answer is None or answer.accepted:
+    if answer is None:
         return []
     if answer.refused:
         return _refused(configuration, answer)
-    what = f"{answer.path} lacks {', '.join(sorted(answer.lacks))}"
-    return [configuration.finding("PI032", what, "it did not judge this file")]
+    found = [one for other in answer.others for one in _differing(configuration.main, answer, other)]
+    if answer.lacks:
+        what = f"{_which(answer)} lacks {', '.join(sorted(answer.lacks))}"
+        found.append(configuration.finding("PI032", what, "it did not judge this file"))
+    return found
+
+
+def _which(answer: programs.Answer) -> str:
+    return programs.described(answer.path) if answer.path is not None else answer.program
+
+
+def _differing(main: Source, answer: programs.Answer, other: programs.Answer) -> Iterator[Finding]:
+    """What one program refuses of a file that a better one here takes."""
+    said = [_refusal(main, _which(other), line, what) for line, what in other.refused]
+    takes = "takes the rest" if answer.lacks else "takes it"
+    for one in said:
+        yield Finding(0, one.line, "PI042", main.name, one.where, one.what, f"{_which(answer)} {takes}: run that version")
 
 
 def _refused(configuration: Configuration, answer: programs.Answer) -> list[Finding]:
@@ -170,7 +187,9 @@ def _refused(configuration: Configuration, answer: programs.Answer) -> list[Find
         done = f"{program} takes it: it is read as vmagent's"
         return [Finding(0, one.line, "PI040", main.name, one.where, one.what, done) for one in said]
     hint = "" if program else "; if it is vmagent's, put a vmagent on PATH"
-    raise InputError([*map(str, said), f"{main.name}:1: that is what {answer.path} says of it{hint}"])
+    if answer.path is not None and programs.version(answer.path)[1] == OLD:
+        hint += "; a Prometheus 3 may take it, if one is on PATH"
+    raise InputError([*map(str, said), f"{main.name}:1: that is what {_which(answer)} says of it{hint}"])
 
 
 class _Refusal(NamedTuple):

@@ -30,6 +30,8 @@ class Job:
     source: Source
     file_order: int
     number: int
+    common: tuple[Node, ...] = ()
+    """vmagent's rules for the targets of all jobs, under ``global``: they come before its own."""
 
     @property
     def where(self) -> str:
@@ -107,6 +109,8 @@ def _read_jobs(found: Configuration, source: Source, listed: Node | None, order:
     if listed.kind != "list":
         problems.append(f"{source.name}:{listed.line}: scrape_configs: must be a list of jobs")
         return
+    section = found.section("global")
+    common = tuple(_items(get(section, "relabel_configs"))) if section is not None else ()
     for number, item in enumerate(listed.items):
         where = f"{source.name}:{item.line}: scrape_configs[{number}]"
         if item.real.kind != "map":
@@ -117,7 +121,7 @@ def _read_jobs(found: Configuration, source: Source, listed: Node | None, order:
             problems.append(f"{where}: job_name is missing")
             continue
         problems += [f"{where}: {what}" for what in _misshapen(item)]
-        found.jobs.append(Job(name.text, item, source, order, number))
+        found.jobs.append(Job(name.text, item, source, order, number, common))
 
 
 def _misshapen(item: Node) -> Iterator[str]:
@@ -256,6 +260,11 @@ def jobs_of(source: Source, order: int) -> list[Job]:
 def rules_of(job: Job) -> list[Node]:
     """Its relabelling rules, of what aliases stand for."""
     return _items(job.get("relabel_configs"))
+
+
+def all_rules_of(job: Job) -> list[Node]:
+    """The rules that its targets go through, those for all jobs too, in order."""
+    return [*job.common, *rules_of(job)]
 
 
 def metric_rules_of(job: Job) -> list[Node]:

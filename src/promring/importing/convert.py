@@ -106,6 +106,8 @@ def scraper_files(found: Converted, layout: Layout) -> tuple[dict[str, File], li
                 where = "the whole file" if written.whole else "the job"
                 findings.append(judged.job.finding("PI026", "aliases or merges are in the way", f"{where} is written out"))
         if name == SCRAPERS or changes:
+            if source.wide:
+                findings.append(Finding(len(files), 1, "PI041", source.name, "", "it is in UTF-16", "written in UTF-8"))
             files[name] = File(source.encoded(written.text), PRIVATE if has_secret(source.root) else PUBLIC)
     return files, findings
 

@@ -53,7 +53,7 @@ def _piece(judged: Judged, *, vmagent: bool) -> tuple[Piece, list[str]]:
     if cut:
         piece = piece.changed(without_rules(piece, cut))
     if vmagent:
-        piece, left_out = for_prometheus(piece)
+        piece, left_out = for_prometheus(piece, alone=not job.common)
     piece = without(piece, {"scrape_failure_log_file"})
     piece = piece.changed(absolute_edits(piece.root, job.source.path.absolute().parent))
     return never(piece), left_out
@@ -124,11 +124,15 @@ def without(piece: Piece, names: Collection[str]) -> Piece:
     return piece.changed(cut_pairs(piece.source, piece.root, cut)) if cut else piece
 
 
-def for_prometheus(piece: Piece) -> tuple[Piece, list[str]]:
-    """Without what only vmagent takes: its keys, and relabelling that uses its rules. Also the names of what goes."""
+def for_prometheus(piece: Piece, *, alone: bool = True) -> tuple[Piece, list[str]]:
+    """Without what only vmagent takes: its keys, and relabelling that uses its rules, or that is not ``alone``: it comes
+    after rules of ``global``, and would drop other targets without them. Also the names of what goes.
+    """
     there = [text_of(key) for key, _ in piece.root.pairs]
     cut = [key for key in there if key in keys.VMAGENT_JOB]
     cut += [key for key in ("relabel_configs", "metric_relabel_configs") if not _all_of_prometheus(piece.root, key)]
+    if not alone and "relabel_configs" in there and "relabel_configs" not in cut:
+        cut.append("relabel_configs")
     return without(piece, set(cut)), cut
 
 

@@ -66,6 +66,8 @@ CODES = {
     "PI038": Code(WARNING, "hashmod in metric_relabel_configs shares series, not targets: each scraper keeps the same part"),
     "PI039": Code(WARNING, "the Prometheus that discovers has the address of a scraper"),
     "PI040": Code(WARNING, "Prometheus refuses it, and the vmagent on PATH takes it: it is read as vmagent's"),
+    "PI041": Code(INFO, "a file in UTF-16: it is written in UTF-8"),
+    "PI042": Code(WARNING, "one Prometheus program on PATH takes the file, and another one refuses it"),
 }
 
 

@@ -14,7 +14,7 @@ import re
 from typing import NamedTuple
 
 from promring.importing import keys
-from promring.importing.configuration import Job, action_of, rules_of, sources_of
+from promring.importing.configuration import Job, action_of, all_rules_of, rules_of, sources_of
 from promring.importing.regex import matches
 from promring.importing.source import Node, get, text_of
 
@@ -35,7 +35,7 @@ class Shard(NamedTuple):
 
 
 class Trouble(NamedTuple):
-    """A hashmod rule that cannot be taken out. ``node``: where it is."""
+    """A hashmod rule that cannot be taken out. ``node``: where it is; ``number``: below 0 under ``global``."""
 
     node: Node
     number: int
@@ -44,11 +44,15 @@ class Trouble(NamedTuple):
 
 def shards_of(job: Job) -> list[Shard | Trouble]:
     """Of every hashmod rule of the job."""
-    rules = rules_of(job)
-    return [_pair(rules, number) for number, rule in enumerate(rules) if action_of(rule) == "hashmod"]
+    rules, common = rules_of(job), len(job.common)
+    of_all = [(rule, n - common) for n, rule in enumerate(job.common) if action_of(rule) == "hashmod"]
+    troubles = [Trouble(rule, number, "hashmod of the targets of all jobs") for rule, number in of_all]
+    writes = any(text_of(get(rule, "target_label")) == ON_EVERY_SHARD for rule in all_rules_of(job))
+    pairs = (_pair(rules, number, writes=writes) for number, rule in enumerate(rules) if action_of(rule) == "hashmod")
+    return [*troubles, *pairs]
 
 
-def _pair(rules: list[Node], number: int) -> Shard | Trouble:
+def _pair(rules: list[Node], number: int, *, writes: bool) -> Shard | Trouble:
     rule = rules[number]
     label = text_of(get(rule, "target_label"))
     after = list(enumerate(rules))[number + 1 :]
@@ -66,18 +70,19 @@ def _pair(rules: list[Node], number: int) -> Shard | Trouble:
         return Trouble(rule, number, f"hashmod into {label!r}, which relabel_configs[{before}] drops before it is read")
     if not label.startswith("__") and not any(_drops(one, label) for _, one in after):
         return Trouble(rule, number, f"hashmod into {label!r}, a label that the series have")
-    what, shard = _shard(rules, at, label, text_of(get(rule, "modulus")))
+    what, shard = _shard(rules[at], label, text_of(get(rule, "modulus")), writes=writes)
     return Trouble(rules[at], at, what) if what else Shard((number, at), text_of(get(rule, "modulus")), shard, rule.line)
 
 
-def _shard(rules: list[Node], at: int, label: str, modulus: str) -> tuple[str, str]:
-    """What is in the way, or empty; and which shard the ``keep`` at this place keeps."""
-    keep = rules[at]
+def _shard(keep: Node, label: str, modulus: str, *, writes: bool) -> tuple[str, str]:
+    """What is in the way, or empty; and which shard the rule ``keep`` keeps. ``writes``: whether a rule writes
+    ``ON_EVERY_SHARD``.
+    """
     both = sources_of(keep) == [label, ON_EVERY_SHARD]
     found = (_ONE_SHARD_OR_ALL if both else _ONE_SHARD).fullmatch(text_of(get(keep, "regex")))
     if found is None or not (both or sources_of(keep) == [label]) or get(keep, "if") is not None:
         return f"the keep of {label!r} is not of one shard", ""
-    if both and any(text_of(get(rule, "target_label")) == ON_EVERY_SHARD for rule in rules):
+    if both and writes:
         return f"some targets have {ON_EVERY_SHARD}: every shard scrapes them", ""
     shard = found[1]
     number, count = (int(text) if _NUMBER.fullmatch(text) else None for text in (shard, modulus))

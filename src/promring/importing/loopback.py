@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from promring.discovery.globs import escaped, matching
 from promring.discovery.groups import from_json, from_yaml
-from promring.importing.configuration import Job, action_of, rules_of, sources_of
+from promring.importing.configuration import Job, action_of, all_rules_of, sources_of
 from promring.importing.inside import is_loopback
 from promring.importing.regex import replaced
 from promring.importing.source import BYTES_MAX, Node, flat, get, text_of, texts
@@ -54,7 +54,7 @@ def own_targets(job: Job) -> Own:
     patterns = [pattern for item in _items(job, "file_sd_configs") for pattern in texts(get(item, "files"))]
     files = [path for pattern in patterns for path in _paths(job, pattern)]
     lists = [_groups_in(path) if path else None for path in files]
-    rules = [_rule(rule) for rule in rules_of(job) if action_of(rule) == "replace"]
+    rules = [_rule(rule) for rule in all_rules_of(job) if action_of(rule) == "replace"]
     first, others = "", None in lists or not _KINDS.issuperset(job.discoveries)
     for group in chain(_listed(job), *(groups for groups in lists if groups is not None)):
         labels = {"job": job.name, **group.labels}

@@ -45,6 +45,8 @@ class Answer:
 
     program: str = ""
     path: Path | None = None
+    others: list[Answer] = field(default_factory=list)
+    """Of the user's own programs that refuse what this one takes."""
 
     @property
     def rank(self) -> tuple[bool, bool, int]:
@@ -65,18 +67,20 @@ def here(*names: str) -> tuple[list[Path], list[Path]]:
 def verdict(config: Path) -> Answer | None:
     """The best of what the user's own programs say: one that takes it, else one that lacks nothing, else one that only
     lacks something. Where all of them lack something, also what others say. An older program may refuse what a newer one
-    takes. None: there is no program. Raises ``ProgramError``.
+    takes, and the other way round: which of them the user's servers are is not known here. None: there is no program.
+    Raises ``ProgramError``.
     """
-    best: Answer | None = None
-    for programs in here("promtool", "prometheus3", "prometheus"):
-        for program in programs:
-            answer = ask(program, config)
-            if best is None or answer.rank < best.rank:
-                best = answer
-            if answer.accepted:
-                return answer
-        if best is not None and best.refused:
-            return best
+    own, others = here("promtool", "prometheus3", "prometheus")
+    answers = [ask(program, config) for program in own]
+    best = min(answers, key=lambda one: one.rank, default=None)
+    for program in others:
+        if best is not None and (best.accepted or best.refused):
+            break
+        answer = ask(program, config)
+        if best is None or answer.rank < best.rank:
+            best = answer
+    if best is not None and not best.refused:
+        best.others = [one for one in answers if one.refused]
     return best
 
 

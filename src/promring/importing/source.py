@@ -9,6 +9,7 @@ Only the first document is read, as Prometheus does.
 from __future__ import annotations
 
 import bisect
+import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,6 +29,8 @@ NODES_MAX = 500_000
 """Values of one file, what aliases repeat included: about 10 MB of text."""
 MERGE = "<<"
 _BOM = "\ufeff"
+_WIDE = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+"""What Prometheus reads besides UTF-8, by the mark that it begins with."""
 _Parser = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -86,13 +89,15 @@ class Node:
 
 @dataclass(frozen=True)
 class Source:
-    """A file. ``text`` has no byte order mark; ``prefix`` is what was there of it."""
+    """A file. ``text`` has no byte order mark; ``prefix`` is the one that it is written with."""
 
     name: str
     path: Path
     text: str
     prefix: str
     root: Node
+    wide: bool = False
+    """Whether it was in UTF-16."""
 
     @property
     def newline(self) -> str:
@@ -124,12 +129,13 @@ def read_source(path: Path, name: str | None = None) -> Source:
 
 def parse_source(content: bytes, path: Path, name: str) -> Source:
     """Raises ``InputError``."""
+    wide = _WIDE.get(content[:2])
     try:
-        decoded = content.decode()
+        decoded = content[2:].decode(wide) if wide else content.decode()
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise InputError([f"{name}:{line}: not UTF-8; save the file as UTF-8"]) from None
-    text = decoded.removeprefix(_BOM)
+        line = content[: error.start].count(b"\n") + 1
+        raise InputError([f"{name}:{line}: not {'UTF-16' if wide else 'UTF-8'}; save the file as UTF-8"]) from None
+    text = decoded if wide else decoded.removeprefix(_BOM)
     try:
         root = _repaired(StandIns(text.encode()))
     except yaml.MarkedYAMLError as error:
@@ -141,7 +147,7 @@ def parse_source(content: bytes, path: Path, name: str) -> Source:
         raise InputError([f"{name}:1: nested too deep"]) from None
     except _Refused as error:
         raise InputError([f"{name}:{error.line}: {error}"]) from None
-    return Source(name, path, text, decoded[: len(decoded) - len(text)], root)
+    return Source(name, path, text, decoded[: len(decoded) - len(text)], root, wide is not None)
 
 
 class _Refused(Exception):

@@ -9,7 +9,7 @@ from enum import Enum
 
 from promring.core.fragment import ID_LABEL
 from promring.importing import keys
-from promring.importing.configuration import Job, action_of, is_of_prometheus, metric_rules_of, rules_of, sources_of
+from promring.importing.configuration import Job, action_of, all_rules_of, is_of_prometheus, metric_rules_of, sources_of
 from promring.importing.findings import Finding
 from promring.importing.hashmod import Shard, Trouble, shards_of
 from promring.importing.inside import (
@@ -130,7 +130,7 @@ def _lists_by_url(job: Job) -> list[str]:
 
 def _troubled(job: Job, troubles: Collection[Trouble]) -> list[Finding]:
     done = "the job is left on every scraper as it is"
-    return [job.finding("PI003", one.what, done, one.node, f"relabel_configs[{one.number}]") for one in troubles]
+    return [_of_rule(job, "PI003", one.what, done, one.node, one.number) for one in troubles]
 
 
 def _keys_of_vmagent(job: Job) -> list[str]:
@@ -160,7 +160,9 @@ def _sharded(job: Job, shards: tuple[Shard, ...]) -> tuple[Judged, list[Finding]
 def _per_server(job: Job) -> tuple[str, str]:
     """Why the job means something else on every server, and the code of the finding; else empty."""
     paths = [job.get("metrics_path"), *(get(get(group, "labels"), "__metrics_path__") for group in _groups(job))]
-    paths += [get(rule, "replacement") for rule in rules_of(job) if text_of(get(rule, "target_label")) == "__metrics_path__"]
+    paths += [
+        get(rule, "replacement") for _, rule in _rules(job) if text_of(get(rule, "target_label")) == "__metrics_path__"
+    ]
     if any(text_of(path).rstrip("/").endswith("/federate") for path in paths):
         return "it federates from other servers", "PI006"
     if any(place in leaf.node.real.text for kind in job.discoveries for leaf in _below(job, kind) for place in PER_SERVER):
@@ -174,9 +176,20 @@ def _per_server(job: Job) -> tuple[str, str]:
     return (why, "PI006") if own.all else (f"{why}, other targets are not", "PI005")
 
 
+def _rules(job: Job) -> list[tuple[int, Node]]:
+    """With their numbers in the job; those for all jobs have numbers below 0."""
+    return list(enumerate(all_rules_of(job), -len(job.common)))
+
+
 def _dropping_rules(job: Job) -> list[tuple[int, Node]]:
-    """With their numbers."""
-    return [(number, rule) for number, rule in enumerate(rules_of(job)) if action_of(rule) in DROPPING]
+    return [(number, rule) for number, rule in _rules(job) if action_of(rule) in DROPPING]
+
+
+def _of_rule(job: Job, code: str, what: str, done: str, node: Node, number: int, more: str = "") -> Finding:
+    """About a rule, or what is in it at ``more``."""
+    if number < 0:
+        return job.finding(code, f"global.relabel_configs[{number + len(job.common)}]{more}: {what}", done)
+    return job.finding(code, what, done, node, f"relabel_configs[{number}]{more}")
 
 
 def _groups(job: Job) -> list[Node]:
@@ -228,7 +241,7 @@ def _said_of(judged: Judged, wishes: Wishes) -> Iterator[Finding]:
 def _who_drops(judged: Judged) -> str:
     if judged.verdict is Verdict.NATIVE:
         return "promring shares them before"
-    if all(map(is_of_prometheus, rules_of(judged.job))):
+    if not judged.job.common and all(is_of_prometheus(rule) for _, rule in _rules(judged.job)):
         return "discovery.yml drops them before that"
     return "promring shares them before, discovery.yml has none of its rules"
 
@@ -240,20 +253,19 @@ def _relabelling(judged: Judged, wishes: Wishes) -> Iterator[Finding]:
             name: "promring does not hand on" for kind, name in OWN_LABELS.items() if job.get(kind) and name not in lost
         }
     lost[ID_LABEL] = "is the slice's own on the scrapers"
-    for number, rule in enumerate(rules_of(job)):
-        under = f"relabel_configs[{number}]"
+    for number, rule in _rules(job):
         for label, why in lost.items():
             mapped = action_of(rule) == "labelmap" and matches(text_of(get(rule, "regex")) or "(.*)", label) is not False
             if label not in sources_of(rule) and not mapped:
                 continue
             what = f"reads {label}, which {why}"
-            yield job.finding("PI015", what, "carried as it is", rule, under)
+            yield _of_rule(job, "PI015", what, "carried as it is", rule, number)
             break
         to = text_of(get(rule, "replacement"))
         own = OWN_NAME.search(to)
         if text_of(get(rule, "target_label")) == "__address__" and (own or is_loopback(to)):
             what = f"every scrape goes to {own[0] if own else host_of(to)}"
-            yield job.finding("PI016", what, "every scraper must have that exporter", rule, under)
+            yield _of_rule(job, "PI016", what, "every scraper must have that exporter", rule, number)
 
 
 def _sources(judged: Judged) -> Iterator[Finding]:
@@ -291,7 +303,7 @@ def _places_in_rules(judged: Judged) -> Iterator[Finding]:
     for number, rule in _dropping_rules(judged.job):
         for leaf in placeholders(rule) if number not in judged.cut_rules else ():
             what, done = "a place-holder in a rule that drops targets", "carried as it is; write its value there"
-            yield judged.job.finding("PI019", what, done, leaf.node, f"relabel_configs[{number}].{leaf.path}")
+            yield _of_rule(judged.job, "PI019", what, done, leaf.node, number, f".{leaf.path}")
 
 
 def _places(judged: Judged) -> Iterator[Finding]:
