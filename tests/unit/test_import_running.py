@@ -153,8 +153,28 @@ def test_a_program_that_lacks_nothing_judges_before_one_that_does(
 
 
 @pytest.mark.parametrize(
-    "key", ["azuread", "google_iam", "protobuf_message", "stale_series_compaction_threshold", "retention", "sample_limit"]
+    "key",
+    [
+        "azuread",
+        "google_iam",
+        "protobuf_message",
+        "stale_series_compaction_threshold",
+        "retention",
+        "sample_limit",
+        "scrape_http_client_config",
+    ],
 )
 def test_a_key_that_is_newer_than_the_program_is_no_fault_of_the_file(key: str) -> None:
     answer = programs.answer_in(f"  FAILED: line 3: field {key} not found in type config.plain\n")
     assert (answer.refused, answer.lacks) == ([], {key})
+
+
+def test_of_programs_that_all_refuse_a_file_the_newest_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (config := tmp_path / "prometheus.yml").write_text("")
+    judge(tmp_path / "mine", "promtool", "2.42.0", REFUSES)
+    newer = judge(tmp_path / "mine", "prometheus", "3.5.0", "echo 'err=\"line 2: not since 3\"'; exit 2")
+    monkeypatch.setenv("PROMRING_SERVERS", str(tmp_path / "none"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "none"))
+    monkeypatch.setenv("PATH", f"{tmp_path / 'mine'}:/bin")
+    answer = programs.verdict(config)
+    assert (answer.path, answer.refused, answer.others) == (newer, [(2, "not since 3")], []) if answer else False

@@ -72,7 +72,7 @@ def verdict(config: Path) -> Answer | None:
     """
     own, others = here("promtool", "prometheus3", "prometheus")
     answers = [ask(program, config) for program in own]
-    best = min(answers, key=lambda one: one.rank, default=None)
+    best = min(answers, key=lambda one: (one.rank, -_major(one)), default=None)
     for program in others:
         if best is not None and (best.accepted or best.refused):
             break
@@ -82,6 +82,11 @@ def verdict(config: Path) -> Answer | None:
     if best is not None and not best.refused:
         best.others = [one for one in answers if one.refused]
     return best
+
+
+def _major(answer: Answer) -> int:
+    """Of what refuses a file, the newest one is heard."""
+    return version(answer.path)[1] if answer.refused and answer.path is not None else 0
 
 
 def ask(program: Path, config: Path) -> Answer:
