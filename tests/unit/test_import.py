@@ -71,7 +71,7 @@ def test_what_is_not_a_discovery_of_a_shared_job_stays_byte_for_byte(tmp_path: P
         if any(f.code == "PI026" and f.file == source.name for f in found.findings):
             continue  # written out, and said
         new = file.content.decode()
-        pieces = re.split(r"(?:file_sd_configs: \[\{files: \[(?:\.\./)*promring/[^\]]*\]\}\])", new)
+        pieces = re.split(r'"?file_sd_configs"?: ?\[\{"?files"?: ?\["?(?:\.\./)*promring/[^\]]*\]\}\]', new)
         old, at = (source.prefix + source.text), 0
         cut = any(judged.shards or len(DISCOVERIES & flat(judged.job.node).keys()) > 1 for judged in found.jobs)
         for piece in pieces:

@@ -7,6 +7,7 @@ without a name or with the name of another). Everything else is carried.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +16,12 @@ from promring.discovery.globs import escaped, matching
 from promring.importing import keys
 from promring.importing.findings import Finding
 from promring.importing.inside import leaves, names_url
-from promring.importing.source import InputError, Node, Source, flat, get, is_merge, read_source, text_of, texts
+from promring.importing.source import InputError, Node, Source, flat, get, is_merge, read_source, template, text_of, texts
 from promring.runtime.redact import shown
 
+_GLOB = re.compile(r"[*?\[]")
+DEPTH_MOST = 8
+"""Of what is looked through in a file that is no configuration."""
 _MAPPINGS = frozenset(("basic_auth", "authorization", "oauth2", "tls_config", "params"))
 
 
@@ -85,8 +89,8 @@ def read_configuration(path: Path, order: int = 0) -> Configuration:
     main = read_source(path)
     found = Configuration(main)
     problems: list[str] = []
-    if main.root.kind != "map" and not main.root.is_null:
-        raise InputError([f"{main.name}:{main.root.line}: must be a mapping with scrape_configs"])
+    if what := _other_than_a_configuration(main.root):
+        raise InputError([f"{main.name}:{main.root.line}: {what}"])
     _read_jobs(found, main, get(main.root, "scrape_configs"), order, problems)
     for number, source in enumerate(_included(found, order, problems), 1):
         listed = source.root if source.root.kind == "list" else get(source.root, "scrape_configs")
@@ -101,6 +105,37 @@ def read_configuration(path: Path, order: int = 0) -> Configuration:
         raise InputError(problems)
     _unknown_keys(found, order)
     return found
+
+
+def _other_than_a_configuration(root: Node) -> str:
+    """What a file is where it is none; empty where it may be one."""
+    if root.kind == "list" and any(get(item, "job_name") is not None for item in root.items):
+        return "is a list of jobs; write scrape_configs: above it"
+    if root.kind != "map":
+        return "" if root.is_null else "must be a mapping with scrape_configs"
+    there = {key for key in flat(root) if not key.startswith("x-")}
+    known = there.intersection(keys.TOP)
+    if not there or known & {"scrape_configs", "scrape_config_files"}:
+        return ""
+    if place := _place_of_jobs(root):
+        return f"has its configuration in {place}; import that as a file of its own"
+    if {"apiVersion", "kind"} <= flat(root).keys():
+        return "is a manifest of Kubernetes; import the configuration in it, or the one that it makes"
+    return "" if known else f"has none of the sections of a configuration: {', '.join(sorted(keys.TOP))}"
+
+
+def _place_of_jobs(node: Node, path: str = "", depth: int = 0) -> str:
+    """Where the jobs of a file that is no configuration stand: in a mapping, or in a text."""
+    for key, (_, value) in flat(node).items() if depth < DEPTH_MOST else ():
+        inner = f"{path}.{key}" if path else key
+        if value.real.kind == "map":
+            if found := inner if get(value, "scrape_configs") is not None else _place_of_jobs(value, inner, depth + 1):
+                return found
+        elif value.real.kind == "scalar" and re.search(
+            r"^\s*(- )?(scrape_configs|job_name):", value.real.text, re.MULTILINE
+        ):
+            return inner
+    return ""
 
 
 def _read_jobs(found: Configuration, source: Source, listed: Node | None, order: int, problems: list[str]) -> None:
@@ -147,7 +182,15 @@ def _included(found: Configuration, order: int, problems: list[str]) -> Iterator
             found.findings.append(Finding(order, item.line, "PI028", found.main.name, where, what, "its jobs are not taken"))
             found.vmagent = True
             continue
-        for path in sorted(map(str, matching(Path(escaped(str(base)), pattern)))):
+        paths = sorted(map(str, matching(Path(escaped(str(base)), pattern))))
+        if not paths:
+            what = "no file has this name here" if _GLOB.search(pattern) is None else "no file matches here"
+            code = "PI028" if _GLOB.search(pattern) is None else "PI045"
+            done = "the jobs of such files would be on every scraper, each with all of their targets; import where they are"
+            found.findings.append(
+                Finding(order, item.line, code, found.main.name, "scrape_config_files", f"{pattern}: {what}", done)
+            )
+        for path in paths:
             relative = os.path.relpath(path, base)
             inside = not Path(pattern).is_absolute() and not relative.startswith("..")
             if any(Path(path).samefile(source.path) for source in found.included.values()):
@@ -184,7 +227,7 @@ def _twice(source: Source) -> Iterator[str]:
         seen: dict[str, int] = {}
         for key, _ in node.pairs:
             if key.kind != "scalar":
-                yield f"{source.name}:{key.line}: a key must be a plain text"
+                yield f"{source.name}:{key.line}: a key must be a plain text{template(source.text)}"
             elif is_merge(key):
                 continue
             elif key.real.text in seen:

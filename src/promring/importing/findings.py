@@ -68,6 +68,9 @@ CODES = {
     "PI040": Code(WARNING, "Prometheus refuses it, and the vmagent on PATH takes it: it is read as vmagent's"),
     "PI041": Code(INFO, "a file in UTF-16: it is written in UTF-8"),
     "PI042": Code(WARNING, "one Prometheus program on PATH takes the file, and another one refuses it"),
+    "PI043": Code(WARNING, "what every scraper sends to, asks, or goes through, is at a loopback address: its own machine"),
+    "PI044": Code(WARNING, "targets are named without a domain: on another machine, that may be another one, or none"),
+    "PI045": Code(WARNING, "no file matches a pattern of scrape_config_files here: jobs in such files are not taken"),
 }
 
 

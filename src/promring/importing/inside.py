@@ -19,7 +19,18 @@ OWN_NAME = re.compile(rf"[%$]\{{{_OWN_NAME}\}}|\$\({_OWN_NAME}\)")
 """A place-holder for the name or address of the server itself, of its node or of its pod."""
 
 _VALUE = re.compile(r"`([^`]*?)(?:\.\.\.)?`")
-_LOOPBACK = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
+_LOOPBACK = frozenset(
+    (
+        "localhost",
+        "localhost.localdomain",
+        "ip6-localhost",
+        "ip6-loopback",
+        *(f"{name}.docker.internal" for name in ("host", "gateway", "kubernetes")),
+        *(f"host.{name}.internal" for name in ("containers", "k3d", "lima", "minikube", "orb", "rancher-desktop")),
+        *(f"docker.for.{name}.host.internal" for name in ("mac", "win")),
+    )
+)
+"""Names of the machine itself, those too by which a container reaches the one that it runs on."""
 
 
 class Leaf(NamedTuple):

@@ -51,7 +51,8 @@ NEWER = _words(
     "metric_name_validation_scheme metric_name_escaping_scheme scrape_failure_log_file extra_scrape_metrics no_proxy "
     "proxy_from_environment proxy_connect_header http_headers body_size_limit sample_limit target_limit label_limit "
     "label_name_length_limit label_value_length_limit rule_query_offset sigv4 alert_relabel_configs azuread google_iam "
-    "protobuf_message round_robin_dns sample_age_limit stale_series_compaction_threshold retention username_file ca cert key"
+    "protobuf_message round_robin_dns sample_age_limit stale_series_compaction_threshold retention username_file ca cert "
+    "key scrape_http_client_config"
 )
 """Which came after Prometheus 2.42: an older program refuses them."""
 VMAGENT_JOB = (
@@ -75,6 +76,8 @@ VMAGENT_GLOBAL = _words("relabel_configs metric_relabel_configs")
 
 SERVERS = _words("server servers url host api_server endpoint identity_endpoint")
 """Keys of discoveries that say who is asked."""
+THROUGH = _words("proxy_url token_url")
+"""Keys that say who is asked, or what is gone through, before that."""
 SERVERS_BY_DEFAULT = {"consul_sd_configs": "localhost:8500", "nomad_sd_configs": "localhost:4646"}
 """Who is asked where no ``server`` is named."""
 SECRET_KEYS = _words(

@@ -6,6 +6,7 @@ loopback address is that machine, wherever the scraper is.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -14,13 +15,14 @@ from typing import NamedTuple
 from promring.discovery.globs import escaped, matching
 from promring.discovery.groups import from_json, from_yaml
 from promring.importing.configuration import Job, action_of, all_rules_of, sources_of
-from promring.importing.inside import is_loopback
+from promring.importing.inside import host_of, is_loopback
 from promring.importing.regex import replaced
 from promring.importing.source import BYTES_MAX, Node, flat, get, text_of, texts
 from promring.model import DiscoveryError
 from promring.runtime.regular import read
 
 ADDRESS = "__address__"
+_SHORT = re.compile("[a-z0-9_-]*[a-z_-][a-z0-9_-]*")
 _KINDS = frozenset(("static_configs", "file_sd_configs"))
 
 
@@ -66,6 +68,17 @@ def own_targets(job: Job) -> Own:
             if first and others:
                 return Own(first)
     return Own(first, not others)
+
+
+def short_names(job: Job) -> set[str]:
+    """Hosts of its lists, after relabelling, that have no domain and are no address: who they are depends on who asks."""
+    rules = [_rule(rule) for rule in all_rules_of(job) if action_of(rule) == "replace"]
+    made = {
+        host_of(_relabelled(rules, address, {"job": job.name, **group.labels}))
+        for group in _listed(job)
+        for address in group.addresses
+    }
+    return {host for host in made if _SHORT.fullmatch(host) and not is_loopback(host)}
 
 
 def _rule(rule: Node) -> _Rule:

@@ -6,9 +6,12 @@ or merges are written out; the whole file is. Whatever is returned was read agai
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
+
+import yaml
 
 from promring.importing import keys
 from promring.importing.edits import Edit, apply, cut_items, cut_pairs, replace_pair, written, written_flow
@@ -92,7 +95,8 @@ def _edits(source: Source, job: Node, change: Change) -> list[Edit] | None:
         if key not in own or merged[key] != job.pairs[own[key]]:
             return None
     discoveries = sorted(own[key] for key in there)
-    edits = [replace_pair(job.pairs[discoveries[0]], change.discovery)] if discoveries else []
+    discovery = _as_json(change.discovery) if job.flow and job.pairs[0][0].style == '"' else change.discovery
+    edits = [replace_pair(job.pairs[discoveries[0]], discovery)] if discoveries else []
     cut = discoveries[1:]
     if change.cut_rules:
         rules = job.pairs[own["relabel_configs"]][1]
@@ -103,6 +107,11 @@ def _edits(source: Source, job: Node, change: Change) -> list[Edit] | None:
         else:
             edits += cut_items(source, rules, change.cut_rules)
     return edits + cut_pairs(source, job, cut)
+
+
+def _as_json(pair: str) -> str:
+    """A key and its value on one line, as they stand in a file of JSON, which YAML is, too."""
+    return json.dumps(yaml.safe_load(pair), ensure_ascii=False, separators=(",", ":"))[1:-1]
 
 
 def _anew(source: Source, job: Node, change: Change | None) -> Edit:

@@ -7,10 +7,13 @@ from collections.abc import Iterator, Sequence
 from promring.importing import keys
 from promring.importing.configuration import Configuration, Job
 from promring.importing.findings import Finding
-from promring.importing.inside import Leaf, copied_secrets, leaves, relative_paths
-from promring.importing.source import Node, flat
+from promring.importing.inside import Leaf, copied_secrets, host_of, is_loopback, leaves, relative_paths
+from promring.importing.loopback import short_names
+from promring.importing.source import Node, flat, get
 from promring.runtime.text import few
 
+_SENDING = ("remote_write", "remote_read", "alerting", "tracing")
+_ASKED = keys.SERVERS | keys.THROUGH | {"targets"}
 _REPLICA = ("replica", "__replica__", "prometheus_replica", "_replica_")
 
 
@@ -33,6 +36,37 @@ def findings_of_sections(
     yield from _paths(configuration, shared, written)
     if shared:
         yield from _meanings(configuration)
+        yield from _own_machines(configuration)
+        yield from _short_names(configuration, shared)
+
+
+def _own_machines(configuration: Configuration) -> Iterator[Finding]:
+    """What each scraper asks, sends to, or goes through, on its own machine."""
+    done = "every scraper must have it there, or name another machine"
+    for key, (_, value) in flat(configuration.main.root).items():
+        for leaf in leaves(value, key) if key in _SENDING else ():
+            text = leaf.node.real.text
+            if leaf.key in _ASKED and (text.startswith("unix:") or is_loopback(text)):
+                what = f"{_host(text)} is the machine of each scraper"
+                yield Finding(0, leaf.node.line, "PI043", configuration.main.name, leaf.path, what, done)
+    for job in configuration.jobs:
+        for leaf in leaves(job.node):
+            text = leaf.node.real.text
+            if leaf.key in keys.THROUGH and is_loopback(text) and not leaf.path.startswith(tuple(job.discoveries)):
+                yield job.finding("PI043", f"{_host(text)} is the machine of each scraper", done, leaf.node, leaf.path)
+
+
+def _host(text: str) -> str:
+    return text if text.startswith("unix:") else host_of(text)
+
+
+def _short_names(configuration: Configuration, shared: Sequence[Job]) -> Iterator[Finding]:
+    """Hosts that may be another one on each scraper."""
+    names = sorted({name for job in shared for name in short_names(job)})
+    if names:
+        what = f"names without a domain are scraped: {few(names, 5)}"
+        done = "every scraper must find the same by them; --keep the jobs of containers that are beside each of them"
+        yield configuration.finding("PI044", what, done, key="scrape_configs")
 
 
 def _paths(configuration: Configuration, shared: Sequence[Job], written: Sequence[str]) -> Iterator[Finding]:
@@ -66,6 +100,10 @@ def _meanings(configuration: Configuration) -> Iterator[Finding]:
         done = "copied; evaluate what sums over scrapers where all series are (Thanos, Mimir, VictoriaMetrics)"
         yield configuration.finding("PI010", what, done, key="rule_files")
     labels = configuration.section("global")
+    limit = get(labels, "target_limit")
+    if limit is not None and limit.text != "0":
+        what = f"target_limit {limit.text} counts the targets that one scraper has of a job"
+        yield Finding(0, limit.line, "PI029", configuration.main.name, "global.target_limit", what)
     pair = flat(labels).get("external_labels") if labels is not None else None
     names = list(flat(pair[1])) if pair is not None and pair[1].real.kind == "map" else []
     if not names and not any(configuration.section(key) is not None for key in ("remote_write", "rule_files", "alerting")):

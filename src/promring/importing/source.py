@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bisect
 import codecs
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -31,6 +32,7 @@ MERGE = "<<"
 _BOM = "\ufeff"
 _WIDE = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 """What Prometheus reads besides UTF-8, by the mark that it begins with."""
+_TEMPLATE = re.compile(r"\{\{|\{%|%\{[ ~]")
 _Parser = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -140,7 +142,7 @@ def parse_source(content: bytes, path: Path, name: str) -> Source:
         root = _repaired(StandIns(text.encode()))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise InputError([f"{name}:{line}: {error.problem or error.context}{cause(text, line)}"]) from None
+        raise InputError([f"{name}:{line}: {error.problem or error.context}{cause(text, line) or template(text)}"]) from None
     except (yaml.YAMLError, ValueError) as error:
         raise InputError([f"{name}:1: {' '.join(str(error).split())}"]) from None
     except RecursionError:
@@ -148,6 +150,11 @@ def parse_source(content: bytes, path: Path, name: str) -> Source:
     except _Refused as error:
         raise InputError([f"{name}:{error.line}: {error}"]) from None
     return Source(name, path, text, decoded[: len(decoded) - len(text)], root, wide is not None)
+
+
+def template(text: str) -> str:
+    """What to do where a file cannot be read because it is none yet; empty where it does not look like that."""
+    return "; it looks like a template: import the file that is made of it" if _TEMPLATE.search(text) else ""
 
 
 class _Refused(Exception):

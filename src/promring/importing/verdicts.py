@@ -9,6 +9,7 @@ from enum import Enum
 
 from promring.core.fragment import ID_LABEL
 from promring.importing import keys
+from promring.importing.asked import findings_of_discoveries
 from promring.importing.configuration import Job, action_of, all_rules_of, is_of_prometheus, metric_rules_of, sources_of
 from promring.importing.findings import Finding
 from promring.importing.hashmod import Shard, Trouble, shards_of
@@ -269,25 +270,8 @@ def _relabelling(judged: Judged, wishes: Wishes) -> Iterator[Finding]:
 
 
 def _sources(judged: Judged) -> Iterator[Finding]:
-    job = judged.job
     who = "promring" if judged.verdict is Verdict.NATIVE else "the Prometheus that discovers"
-    for kind in job.discoveries:
-        for number, item in enumerate(_items(job, kind)):
-            if kind in keys.SERVERS_BY_DEFAULT and get(item, "server") is None:
-                what = f"{keys.SERVERS_BY_DEFAULT[kind]} is asked for the targets"
-                yield job.finding("PI017", what, f"now {who} asks there, on its own machine", item, f"{kind}[{number}]")
-        for leaf in _below(job, kind):
-            text, under = leaf.node.real.text, f"{kind}{leaf.path}"
-            if kind != "static_configs" and leaf.key in keys.SERVERS and (text.startswith("unix:") or is_loopback(text)):
-                what = f"{text if text.startswith('unix:') else host_of(text)} is asked for the targets"
-                yield job.finding("PI017", what, f"now {who} asks there, on its own machine", leaf.node, under)
-            elif leaf.key == "files":
-                yield job.finding("PI017", "targets are read from files", f"{who} must have them", leaf.node, under)
-        if kind == "kubernetes_sd_configs" and any(
-            get(item, "api_server") is None and get(item, "kubeconfig_file") is None for item in _items(job, kind)
-        ):
-            what = "asks the Kubernetes that it runs in"
-            yield job.finding("PI018", what, f"{who} needs the service account of the old server", under=kind)
+    yield from findings_of_discoveries(judged.job, who)
     yield from _places(judged)
     if judged.verdict is Verdict.NATIVE:
         yield from _places_in_rules(judged)
