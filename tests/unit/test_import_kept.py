@@ -111,3 +111,29 @@ def test_a_list_of_files_that_names_a_url_is_vmagents(tmp_path: Path) -> None:
     assert "a URL in file_sd_configs[0].files[1] is vmagent's alone" in "".join(map(str, found.findings))
     assert "hunter2" not in "".join(map(str, found.findings))
     assert b"files: ['sd/*.yml', 'http://u:hunter2@x/a.json']" in found.files[SCRAPERS].content
+
+
+@pytest.mark.parametrize(
+    ("discovery", "verdict"),
+    [
+        ("kubernetes_sd_configs: [{role: pod, selectors: [{role: pod, field: 'spec.nodeName=%{K8S_NODE_NAME}'}]}]", "KEPT"),
+        ("consul_sd_configs: [{server: 'c:8500', node_meta: {name: '$(HOSTNAME)'}}]", "KEPT"),
+        ("consul_sd_configs: [{server: '$(HOST_IP):8500'}]", "DISCOVERY"),
+        ("static_configs: [{targets: ['a:1'], labels: {by: '%{HOSTNAME}'}}]", "NATIVE"),
+    ],
+)
+def test_what_only_the_own_node_has_is_left_there_and_who_is_asked_on_it_knows_all(
+    tmp_path: Path, discovery: str, verdict: str
+) -> None:
+    found = converted(tmp_path, f"{JOB}    {discovery}\n")
+    assert found.jobs[0].verdict is Verdict[verdict]
+    assert ("PI019" in [finding.code for finding in found.findings]) == (verdict != "KEPT")
+
+
+def test_comments_of_lists_that_must_be_written_out_are_not_lost_in_silence(tmp_path: Path) -> None:
+    lists = "    static_configs:\n    - &first {targets: [a:1]} # rack 3\n    - {<<: *first, labels: {b: c}}\n"
+    found = converted(tmp_path, JOB + lists)
+    (said,) = [finding for finding in found.findings if finding.code == "PI026"]
+    assert (said.where, said.line) == ("scrape_configs[0](kept).static_configs", 4)
+    for text in (lists.replace(" # rack 3", ""), "    static_configs:\n    - targets: [a:1] # rack 3\n"):
+        assert "PI026" not in [finding.code for finding in converted(tmp_path, JOB + text).findings]

@@ -63,6 +63,14 @@ def test_an_address_that_relabelling_leaves_on_the_server_is_the_server_itself(
     assert judged(mixed) == ((Verdict.KEPT, "PI005") if stays else (Verdict.NATIVE, ""))
 
 
+@pytest.mark.parametrize("own", ["%{HOSTNAME}:9100", "$(HOST_IP):9100", "${NODE_NAME}"])
+def test_an_address_that_the_environment_of_each_server_gives_is_its_own(tmp_path: Path, own: str) -> None:
+    assert judged(converted(tmp_path, of_list(own))) == (Verdict.KEPT, "PI006")
+    assert judged(converted(tmp_path, of_list(own, "a"))) == (Verdict.KEPT, "PI005")
+    assert judged(converted(tmp_path, of_list(own), "{target_label: __address__, replacement: 'e.example:1'}"))[1] == ""
+    assert judged(converted(tmp_path, of_list("a.%{HOSTNAME}")))[1] == ""
+
+
 def test_targets_behind_an_exporter_of_the_server_are_shared(tmp_path: Path) -> None:
     assert judged(converted(tmp_path, of_list("10.0.0.9:22", "a:22"), PROBE % "127.0.0.1:9115")) == (Verdict.NATIVE, "")
 

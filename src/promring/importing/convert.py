@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from promring.importing.scrapers import Change, rewrite
 from promring.importing.sections import findings_of_sections
 from promring.importing.services import Layout, promring_text, service_names
 from promring.importing.several import differences
-from promring.importing.source import parse_source
+from promring.importing.source import flat, parse_source
 from promring.importing.verdicts import Judged, Verdict, Wishes, judge
 from promring.runtime.address import canonical_id
 
@@ -68,7 +68,7 @@ def convert(inputs: Sequence[Configuration], wishes: Wishes, layout: Layout) -> 
     for job in first.jobs:
         judged, said = judge(job, wishes)
         jobs.append(judged)
-        findings += said
+        findings += [*said, *_comments_lost(judged)]
     names, renamed = service_names(jobs)
     others, alone = differences(inputs, jobs)
     jobs += [Judged(job, Verdict.NOT_TAKEN, f"only {job.source.name} has it") for job in alone]
@@ -83,6 +83,16 @@ def convert(inputs: Sequence[Configuration], wishes: Wishes, layout: Layout) -> 
         findings.append(first.finding("PI020", "secrets stand in the configuration", done))
     found.findings = ordered(findings)
     return found
+
+
+def _comments_lost(judged: Judged) -> Iterator[Finding]:
+    """Of discoveries that are only in promring.yml from now on."""
+    job = judged.job
+    for kind, block in zip(job.discoveries, judged.blocks, strict=False):
+        node = flat(job.node)[kind][1].real
+        if block.written_out and "#" in job.source.text[node.start : node.end]:
+            done = f"its comments are not in {PROMRING}"
+            yield job.finding("PI026", "aliases or merges are in the way", done, node, kind)
 
 
 def scraper_files(found: Converted, layout: Layout) -> tuple[dict[str, File], list[Finding]]:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from promring.discovery.globs import escaped, matching
 from promring.discovery.groups import from_json, from_yaml
 from promring.importing.configuration import Job, action_of, all_rules_of, sources_of
-from promring.importing.inside import host_of, is_loopback
+from promring.importing.inside import OWN_NAME, host_of, is_loopback
 from promring.importing.regex import replaced
 from promring.importing.source import BYTES_MAX, Node, flat, get, text_of, texts
 from promring.model import DiscoveryError
@@ -61,13 +61,18 @@ def own_targets(job: Job) -> Own:
     for group in chain(_listed(job), *(groups for groups in lists if groups is not None)):
         labels = {"job": job.name, **group.labels}
         for address in group.addresses:
-            if not (is_loopback(address) and is_loopback(_relabelled(rules, address, labels))):
+            if not (_is_own(address) and _is_own(_relabelled(rules, address, labels))):
                 others = True
             elif not first:
                 first = f"{address} of {group.file}" if group.file else address
             if first and others:
                 return Own(first)
     return Own(first, not others)
+
+
+def _is_own(address: str) -> bool:
+    """Whether each server means itself by this address, that of its environment too, such as ``%{HOSTNAME}:9100``."""
+    return is_loopback(address) or OWN_NAME.match(address) is not None
 
 
 def short_names(job: Job) -> set[str]:

@@ -166,7 +166,7 @@ def _per_server(job: Job) -> tuple[str, str]:
     ]
     if any(text_of(path).rstrip("/").endswith("/federate") for path in paths):
         return "it federates from other servers", "PI006"
-    if any(place in leaf.node.real.text for kind in job.discoveries for leaf in _below(job, kind) for place in PER_SERVER):
+    if any(_names_the_server(leaf) for kind in job.discoveries if kind != "static_configs" for leaf in _below(job, kind)):
         return "it finds the targets of the node that the server runs on", "PI006"
     if any(OWN_NAME.search(leaf.node.real.text) for _, rule in _dropping_rules(job) for leaf in leaves(rule)):
         return "it keeps or drops targets by the name of the server itself", "PI006"
@@ -175,6 +175,12 @@ def _per_server(job: Job) -> tuple[str, str]:
         return "", ""
     why = f"{own.shown} is the server itself"
     return (why, "PI006") if own.all else (f"{why}, other targets are not", "PI005")
+
+
+def _names_the_server(leaf: Leaf) -> bool:
+    """Whether a discovery finds what is on the server's own node only; whom it asks may be there, too, and know all."""
+    text = leaf.node.real.text
+    return any(place in text for place in PER_SERVER) or (leaf.key not in keys.SERVERS and OWN_NAME.search(text) is not None)
 
 
 def _rules(job: Job) -> list[tuple[int, Node]]:
