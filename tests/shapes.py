@@ -706,6 +706,21 @@ SHAPES: dict[str, Shape] = {
         "N: a",
         exact=False,
     ),
+    "tags that say that it is a text": _shape(
+        """
+        scrape_configs:
+          - job_name: !!str 7
+            static_configs:
+              - targets: [! "a.example:1", !!str b.example:1, !<tag:yaml.org,2002:str> c.example:1]
+                labels:
+                  on: !!str 1
+                  lines: !!str |
+                    one
+                    two
+                  none: !!str   # nothing
+        """,
+        "N: 7",
+    ),
     "a job without targets, and empty ones": _shape(
         """
         scrape_configs:

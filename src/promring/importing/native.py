@@ -23,6 +23,8 @@ shard_services:
     delivery: [{http_sd: {}}]
     targets:
       - """
+_TEXT = ("!", "tag:yaml.org,2002:str")
+"""Tags that say no more than quotes do."""
 _HERE = ": shard_services[0].targets[0]."
 _NOT_THERE = ("No such file or directory", "Permission denied", "Is a directory")
 
@@ -53,7 +55,14 @@ def native(job: Job) -> Native:
 def _block(job: Job, kind: str) -> Piece:
     block = piece_of_pair(job.source, *flat(job.node)[kind], kind)
     block = block.changed(absolute_edits(block.root, job.source.path.absolute().parent))
+    block = block.changed(_without_tags(block.root))
     return block.changed(_as_texts(block.root)) if kind == "static_configs" else block
+
+
+def _without_tags(block: Node) -> list[Edit]:
+    """Quotes in place of a tag that says that something is a text."""
+    tagged = (leaf.node for leaf in leaves(block) if leaf.node.tag in _TEXT)
+    return [Edit(node.start, node.end, quoted(node.text)) for node in tagged]
 
 
 def _as_texts(block: Node) -> list[Edit]:
