@@ -37,6 +37,7 @@ def job(*lines: str) -> str:
     [
         (job("intervall: 5s"), "PI001", "scrape_configs[0](j).intervall"),
         ("globl: {}\n" + job(), "PI001", "globl"),
+        ("global: {shards: 2}\n" + job(), "PI001", "global.shards"),
         (job("relabel_configs: [{sourcelabels: [a]}]"), "PI001", "scrape_configs[0](j).relabel_configs[0].sourcelabels"),
         (job("basic_auth: {password: <secret>}"), "PI002", "scrape_configs[0](j).basic_auth.password"),
         ("remote_write: [{url: 'http://x', bearer_token: <secret>}]\n" + job(), "PI002", "remote_write[0].bearer_token"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,21 @@ def test_a_file_that_is_no_configuration_is_called_what_it_is(tmp_path: Path, te
 def test_a_configuration_without_jobs_is_one(tmp_path: Path, text: str) -> None:
     (path := tmp_path / "prometheus.yml").write_text(text)
     assert read_configuration(path).jobs == []
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ("a: b".encode("utf-16-le"), "1: the character U+0000 is not allowed; save the file as UTF-8"),
+        (codecs.BOM_UTF32_LE + "a: b".encode("utf-32-le"), "1: the character U+0000 is not allowed; save the file as UTF-8"),
+        (codecs.BOM_UTF16_BE + b"\0a\0:\0", "1: not UTF-16; save the file as UTF-8"),
+        (b"a: b\nc: \7\n", "2: the character U+0007 is not allowed"),
+        (codecs.BOM_UTF16_LE * 2 + "a: b\nc: d\n".encode("utf-16-le"), "1: it begins with two byte order marks, "),
+        (codecs.BOM_UTF8 * 2 + b"a: b\nc: d\n", "1: it begins with two byte order marks, "),
+    ],
+)
+def test_a_file_that_is_no_text_for_prometheus_either_says_what_to_do(tmp_path: Path, content: bytes, what: str) -> None:
+    (path := tmp_path / "prometheus.yml").write_bytes(content)
+    with pytest.raises(InputError) as refused:
+        read_configuration(path)
+    assert refused.value.problems[0].removeprefix(f"{path}:").startswith(what)

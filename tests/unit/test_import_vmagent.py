@@ -82,6 +82,14 @@ def test_what_both_refuse_is_refused_and_without_a_vmagent_its_program_is_asked_
     assert "put a vmagent on PATH" not in imported(tmp_path, JOB).stderr
 
 
+def test_where_no_program_is_here_it_is_said_that_nobody_judged(tmp_path: Path, bin_folder: Path) -> None:
+    alone = imported(tmp_path, JOB)
+    assert (alone.exit_code, "nobody has judged whether a Prometheus takes this file [PI046]" in alone.stderr) == (0, True)
+    assert "PI046" not in imported(tmp_path, JOB + "  stream_parse: true\n").stderr
+    judge(bin_folder, "promtool", "3.5.0")
+    assert "PI046" not in imported(tmp_path, JOB).stderr
+
+
 def test_what_prometheus_refuses_of_vmagents_values_is_said_of_discovery_yml(tmp_path: Path, bin_folder: Path) -> None:
     judge(bin_folder, "promtool", "3.5.0", REFUSES)
     result = imported(

@@ -155,7 +155,8 @@ def judged_by_prometheus(configuration: Configuration) -> list[Finding]:
         return []
     answer = programs.verdict(configuration.main.path)
     if answer is None:
-        return []
+        what = "no promtool, and no prometheus, is on PATH"
+        return [configuration.finding("PI046", what, "nobody has judged whether a Prometheus takes this file")]
     if answer.refused:
         return _refused(configuration, answer)
     found = [one for other in answer.others for one in _differing(configuration.main, answer, other)]

@@ -93,7 +93,7 @@ def read_yaml(text: bytes | str, is_text: Callable[[KeyPath], bool] = lambda _: 
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise YamlProblem(line, f"{error.problem or error.context}{cause(text, line)}") from error
     except yaml.reader.ReaderError as error:
-        raise YamlProblem(_line_at(text, error.position), _unreadable(error)) from error
+        raise YamlProblem(_line_at(text, error.position), unreadable(error)) from error
     except UnicodeDecodeError as error:
         byte = f"the byte 0x{error.object[error.start]:02X} is no UTF-8"
         raise YamlProblem(_line_at(text, error.start), f"{byte}: save the file as UTF-8") from error
@@ -114,10 +114,11 @@ def cause(text: bytes | str, line: int) -> str:
     return ""
 
 
-def _unreadable(error: yaml.reader.ReaderError) -> str:
+def unreadable(error: yaml.reader.ReaderError) -> str:
     """What is not text. libyaml gives the number of the character, or -1 and a reason."""
     if isinstance(error.character, int) and error.character >= 0:
-        return f"the character U+{error.character:04X} is not allowed"
+        hint = "" if error.character else "; save the file as UTF-8"
+        return f"the character U+{error.character:04X} is not allowed{hint}"
     return f"no text: {error.reason}; save the file as UTF-8"
 
 

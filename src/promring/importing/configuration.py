@@ -256,6 +256,13 @@ def _unknown_keys(found: Configuration, order: int) -> None:
             continue
         near = keys.nearest(key, keys.TOP)
         found.findings.append(Finding(order, node.line, "PI001", found.main.name, key, f"unknown key{near}", done))
+    section = found.section("global")
+    for key, (node, _) in flat(section).items() if section is not None else ():
+        if key not in keys.GLOBAL:
+            near = keys.nearest(key, keys.GLOBAL)
+            found.findings.append(
+                Finding(order, node.line, "PI001", found.main.name, f"global.{key}", f"unknown key{near}", done)
+            )
     for job in found.jobs:
         for key, (node, _) in flat(job.node).items():
             if key in keys.VMAGENT_JOB:

@@ -71,6 +71,7 @@ CODES = {
     "PI043": Code(WARNING, "what every scraper sends to, asks, or goes through, is at a loopback address: its own machine"),
     "PI044": Code(WARNING, "targets are named without a domain: on another machine, that may be another one, or none"),
     "PI045": Code(WARNING, "no file matches a pattern of scrape_config_files here: jobs in such files are not taken"),
+    "PI046": Code(INFO, "no Prometheus program is here that could judge the file"),
 }
 
 

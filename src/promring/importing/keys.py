@@ -73,6 +73,13 @@ VMAGENT_ACTIONS = _words(
     "graphite"
 )
 VMAGENT_GLOBAL = _words("relabel_configs metric_relabel_configs")
+GLOBAL = VMAGENT_GLOBAL | _words(
+    "scrape_interval scrape_timeout scrape_protocols evaluation_interval rule_query_offset query_log_file external_labels "
+    "scrape_failure_log_file body_size_limit sample_limit target_limit label_limit label_name_length_limit "
+    "label_value_length_limit keep_dropped_targets metric_name_validation_scheme metric_name_escaping_scheme "
+    "scrape_native_histograms convert_classic_histograms_to_nhcb always_scrape_classic_histograms extra_scrape_metrics "
+    "scrape_http_client_config"
+)
 
 SERVERS = _words("server servers url host api_server endpoint identity_endpoint")
 """Keys of discoveries that say who is asked."""

@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from promring.config.document import cause
+from promring.config.document import cause, unreadable
 from promring.discovery.go_yaml import NULLS, StandIns
 from promring.model import PromringError
 from promring.runtime.regular import read_once
@@ -139,10 +139,15 @@ def parse_source(content: bytes, path: Path, name: str) -> Source:
         raise InputError([f"{name}:{line}: not {'UTF-16' if wide else 'UTF-8'}; save the file as UTF-8"]) from None
     text = decoded if wide else decoded.removeprefix(_BOM)
     try:
+        if text.startswith(_BOM):  # go-yaml skips characters then
+            StandIns((_BOM + text).encode())
         root = _repaired(StandIns(text.encode()))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise InputError([f"{name}:{line}: {error.problem or error.context}{cause(text, line) or template(text)}"]) from None
+    except yaml.reader.ReaderError as error:
+        line = text.encode().count(b"\n", 0, error.position) + 1
+        raise InputError([f"{name}:{line}: {unreadable(error)}"]) from None
     except (yaml.YAMLError, ValueError) as error:
         raise InputError([f"{name}:1: {' '.join(str(error).split())}"]) from None
     except RecursionError:
