@@ -134,3 +134,12 @@ def test_a_file_of_json_stays_one(tmp_path: Path) -> None:
     found = converted(tmp_path, json.dumps({"scrape_configs": [job]}))
     (new,) = json.loads(found.files[SCRAPERS].content)["scrape_configs"]
     assert new == {"job_name": "j", "file_sd_configs": [{"files": ["promring/j.json"]}], "scheme": "https"}
+
+
+def test_relative_lists_that_the_scrapers_go_on_to_read_are_named(tmp_path: Path) -> None:
+    """Of jobs that stay, of Alertmanagers, and of headers; those of a shared job are promring's now."""
+    text = "alerting: {alertmanagers: [{file_sd_configs: [{files: ['am/*.json']}]}]}\n"
+    text += f"{JOB}  file_sd_configs: [{{files: ['gone/*.json']}}]\n  http_headers: {{A: {{files: [header]}}}}\n"
+    text += "- job_name: kept\n  metrics_path: /federate\n  file_sd_configs: [{files: ['fed/*.json']}]\n"
+    (line,) = said(converted(tmp_path, text), "PI013")
+    assert "stay as they are: am/*.json, fed/*.json, header; prometheus.yml goes where" in line

@@ -91,7 +91,7 @@ def _relative(key: str, value: Node) -> list[Leaf]:
     if key in ("rule_files", "scrape_config_files"):
         named = [leaf for leaf in leaves(value, key, "files") if not leaf.node.is_null]
         return [leaf for leaf in named if not leaf.node.real.text.startswith(("/", "http"))]
-    return [leaf for leaf in relative_paths(value) if leaf.key != "files"]
+    return relative_paths(value)
 
 
 def _meanings(configuration: Configuration) -> Iterator[Finding]:
