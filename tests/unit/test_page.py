@@ -213,6 +213,12 @@ async def test_where_finds_an_address_and_a_part_of_one(tmp_path: Path) -> None:
         assert "no target with nothing-like-it" in (await shown(r, "/where?target=nothing-like-it")).text
 
 
+async def test_of_more_targets_with_a_label_than_are_shown_it_is_said_how_many_there_are(tmp_path: Path) -> None:
+    async with running(tmp_path) as r:
+        assert "the first 20 of 80 targets that are called so" in (await shown(r, "/where?target=env%3Dprod")).text
+        assert "targets that are called so" not in (await shown(r, "/where?target=t3:9100")).text
+
+
 async def test_services_without_a_find_are_not_named_beside_one_that_has_it(tmp_path: Path) -> None:
     async with running(tmp_path, shared=True) as r:
         found = (await shown(r, "/where?target=w1")).text

@@ -115,3 +115,12 @@ async def test_every_service_is_asked_at_once_and_parts_count_only_when_nothing_
         assert (await r.get("/api/v1/where"))[0] == 400
         assert (await r.get("/api/v1/where?target=x&service=nope"))[0] == 404
         assert "near it: t1:9100" in (await shown(r, "/where?target=t1:9101")).text
+
+
+async def test_a_search_that_had_no_time_does_not_say_that_a_target_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path) as r:
+        monkeypatch.setattr("promring.web.where.LOOK_S", -10.0)
+        status, _, body = await r.get("/api/v1/services/node/where?target=no-such-part")
+        assert (status, "not everything was looked at" in json.loads(body)["error"]) == (503, True)

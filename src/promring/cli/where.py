@@ -30,7 +30,7 @@ def where(target: str, controller: Controller, output: Output, service: str | No
         _show(target, answer.data)
     else:
         output.say(answer.plain())
-    if not answer.data.targets:
+    if not any(one.scrapers or one.besides for one in answer.data.targets):
         sys.exit(1)
 
 
@@ -46,9 +46,16 @@ def _show(target: str, data: Where) -> None:
     if data.total > len(found):
         say(f"{data.total} in all" + (" that were looked at" if data.truncated else ""))
     if not found:
-        say(f"no service has the target {target}", err=True)
+        say(_nothing(target, data), err=True)
         if data.near:
             say(f"near it: {', '.join(data.near)}", err=True)
+
+
+def _nothing(target: str, data: Where) -> str:
+    """Never more than what was looked at."""
+    if data.truncated:
+        return f"{target} was not found, and not everything was looked at: the search ended after 2 s"
+    return f"no service{' with a plan' if data.unready else ''} has the target {target}"
 
 
 def _show_one(one: Place) -> None:

@@ -78,6 +78,9 @@ class WhereEndpoint:
         asked = _asked(request)
         answer = await self.look([service], asked, _limit(request))
         if not answer.targets:
+            if answer.truncated:
+                text = f"{asked!r} was not found, and not everything was looked at: the search ended after {LOOK_S:g} s"
+                raise ApiError(503, "unavailable", text)
             near = f"; near it: {', '.join(answer.near)}" if answer.near else ""
             raise ApiError(404, "not_found", f"no target {asked!r} in {service.name}{near}")
         return success(answer.targets)

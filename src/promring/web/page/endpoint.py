@@ -258,7 +258,8 @@ class Page:
         answer = await self._finds.look(services, asked, LIMIT) if asked else Where([], 0, False, [], [])
         exact = [place for place in answer.targets if place.match != "part"]
         found = [await _found(s, asked, exact, self._api.searches) for s in services]
-        return await self.render("where.html", {"asked": asked, "found": found, "near": answer.near})
+        values = {"asked": asked, "found": found, "near": answer.near, "shown": len(exact)}
+        return await self.render("where.html", values | {"total": answer.total if exact else 0})
 
     async def target(self, request: web.Request) -> web.Response:
         """One target, by its id: who has it and why, when it was scraped, where it was before."""
