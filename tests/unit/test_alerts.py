@@ -99,6 +99,17 @@ def test_an_alert_waits_as_long_as_its_rule_says_and_begins_anew_when_it_was_unt
     assert state(11) == [("firing", 360, 660)]
 
 
+def test_a_source_that_never_gave_a_list_is_an_alert_and_one_that_failed_once_at_the_start_is_none() -> None:
+    labels = '{job="promring", service="new", source="http"}'
+    failures = {"series": f"promring_discovery_failures_total{labels}", "values": "0x2 0+1x100"}
+    never = {"input_series": [failures]}
+    fires = [one.labels for one in judged(never, 9)[1].every() if one.state == "firing"]
+    assert fires == [{"service": "new", "source": "http"}]
+    heard = {"series": f"promring_discovery_last_success_timestamp_seconds{labels}", "values": "240+60x100"}
+    once = {"input_series": [failures | {"values": "0 1x100"}, heard]}
+    assert judged(once, 9)[1].every() == []
+
+
 def test_whoever_looks_sees_what_is_true_now_and_many_who_look_cost_one_reading() -> None:
     now, read = [100.0], [0]
 

@@ -89,8 +89,11 @@ def _not_scraped(readings: Readings) -> Numbers:
 
 
 def _failing(readings: Readings) -> Numbers:
-    late = old("promring_discovery_last_success_timestamp_seconds", 900)(readings)
-    return {series: rise for series, rise in rose("promring_discovery_failures_total")(readings).items() if series in late}
+    """Of a source that gave a list long ago, or never."""
+    name = "promring_discovery_last_success_timestamp_seconds"
+    late, ever = old(name, 900)(readings), readings.now(name)
+    rises = rose("promring_discovery_failures_total")(readings).items()
+    return {series: rise for series, rise in rises if series in late or series not in ever}
 
 
 def _not_asking(readings: Readings) -> Numbers:
