@@ -202,7 +202,7 @@ class _Answering(Controller):
 
     body = b""
 
-    def _exchange(self, method: str, path: str, sent: bytes, timeout_s: float) -> tuple[int, bytes, str]:
+    def _exchange(self, method: str, path: str, sent: bytes, timeout_s: float, *, changes: bool) -> tuple[int, bytes, str]:
         return 200, self.body, ""
 
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import click
 import pytest
 
-from tests.unit.test_fleet_commands import invoked
+from promring.cli.client import Controller
+from promring.demo.process import free_port
+from tests.fakes.controller import error
+from tests.unit.test_fleet_commands import ONE, invoked, of_main, shared
 
 PLACE: dict[str, Any] = {"service": "node", "target": "t:1", "load": 1, "preference": ["a:1"], "reason": "ring"}
 OWNED = PLACE | {"scraper": "a:1", "scrapers": ["a:1"]}
@@ -38,3 +47,60 @@ def test_nobody_is_told_that_no_service_has_a_target_when_not_all_of_them_were_s
     answer = {"targets": [], "near": [], "total": 0, "truncated": False, "unready": []} | part
     result, _ = invoked({"/api/v1/where": (200, answer)}, "where", "t:1")
     assert (result.exit_code, result.stderr.splitlines()[-1]) == (1, said)
+
+
+MAYBE = "it may have been done: see promring status before you ask again"
+FLEETS = shared(of_main("db"))["fleets"][:1]
+MAIN = f"/api/v1/fleets/main/scrapers/{ONE.replace(':', '%3A')}"
+
+
+@contextmanager
+def silent(*, hangs: bool) -> Iterator[str]:
+    """Who takes each request and never answers it, or goes away instead."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        open_ones = []
+
+        def serve() -> None:
+            while True:
+                try:
+                    one, _ = server.accept()
+                except OSError:
+                    return
+                one.recv(4096)
+                if hangs:
+                    open_ones.append(one)
+                else:
+                    one.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        for one in open_ones:
+            one.close()
+        server.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize(("hangs", "why"), [(True, "no whole answer within 0.3 s"), (False, "Remote end closed")])
+def test_a_write_that_was_sent_and_not_answered_is_said_to_be_maybe_done(hangs: bool, why: str) -> None:
+    with silent(hangs=hangs) as url:
+        with pytest.raises(click.ClickException) as write:
+            Controller(url, "", False).post("/-/reload", dict, timeout_s=0.3)
+        with pytest.raises(click.ClickException) as read:
+            Controller(url, "", False).get("/api/v1/status", dict, timeout_s=0.3)
+    assert why in write.value.message, "the time that was waited, and not another one"
+    assert write.value.message.endswith(MAYBE)
+    assert "may have been done" not in read.value.message
+    with pytest.raises(click.ClickException) as never:
+        Controller(f"http://127.0.0.1:{free_port()}", "", False).post("/-/reload", dict)
+    assert "may have been done" not in never.value.message, "nobody was there to do it"
+
+
+@pytest.mark.parametrize(
+    ("code", "body", "result", "said"),
+    [(504, b"upstream timed out", "unanswered", MAYBE), (409, error("conflict", "it follows"), "refused", "it follows")],
+)
+def test_a_drain_whose_answer_a_proxy_cut_off_is_not_called_refused(code: int, body: bytes, result: str, said: str) -> None:
+    answers: dict[str, tuple[int, Any]] = {"/api/v1/fleets": (200, FLEETS), f"{MAIN}/drain": (code, body)}
+    text, _ = invoked(answers, "drain", ONE)
+    assert (text.exit_code, said in text.stderr, MAYBE in text.stderr) == (1, True, said == MAYBE)
+    plain, _ = invoked(answers, "drain", ONE, "--output", "json")
+    assert (plain.exit_code, json.loads(plain.stdout)[0]["result"]) == (1, result)

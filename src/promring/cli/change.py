@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import click
 
-from promring.cli.client import Controller, controller_options, segment
+from promring.cli.client import Controller, UnansweredError, controller_options, segment
 from promring.cli.completion import fleet_names, releasable_names, scraper_ids
 from promring.cli.draining import Drain, wait
 from promring.cli.durations import Seconds
@@ -52,8 +52,8 @@ def drain(
     """Take every target from SCRAPER, of every service, make before break, until it is undrained; wait until it holds none.
     Needs --token-file, and a controller that was started with --web.token-file.
 
-    Exit 0 when it is drained (with --no-wait: when the drain began); 1 when it was refused, or is not drained within the
-    time; 3 when nobody else has room for what is left: that stays with it while it lives.
+    Exit 0 when it is drained (with --no-wait: when the drain began); 1 when it was refused, is not drained within the time,
+    or no answer came; 3 when nobody else has room for what is left: that stays with it while it lives.
     """
     tell = say if output.is_text else _mute
     drains = [_begun(controller, name, scraper, force=force, tell=tell) for name in _fleets(controller, scraper, fleets)]
@@ -135,7 +135,8 @@ def _begun(controller: Controller, fleet: str, scraper: str, *, force: bool, tel
     try:
         answered = controller.post(path, Drained)
     except click.ClickException as error:
-        return Drain(fleet, scraper, result="refused", why=error.message)
+        unknown = isinstance(error, UnansweredError) and error.maybe_done
+        return Drain(fleet, scraper, result="unanswered" if unknown else "refused", why=error.message)
     answer = answered.data
     drain = Drain(fleet, answer.scraper, answered, had=answer.had, left=answer.left)  # by the name that the controller has
     if not answer.kept:
@@ -186,7 +187,7 @@ def _outcome(drain: Drain) -> str:
             return f"{name}: the drain has begun, {counted(drain.left, 'target')} left"
         case "no_room":
             return f"{name} not drained: {drain.left} of {drain.had} cannot move: {drain.why}"
-        case "refused":
+        case "refused" | "unanswered":
             return f"Error: {drain.why}"
         case _:
             return f"{name} not drained: {drain.left} of {drain.had} targets left{why}"

@@ -58,7 +58,12 @@ def controller_options(command: Callable[P, R]) -> Callable[P, R]:
 
 
 class UnansweredError(click.ClickException):
-    """There is no answer, from anybody."""
+    """There is no answer, from anybody. ``maybe_done``: somebody was asked to change something, and may have done it."""
+
+    def __init__(self, message: str, *, maybe_done: bool = False) -> None:
+        hint = "; it may have been done: see promring status before you ask again" if maybe_done else ""
+        super().__init__(f"{message}{hint}")
+        self.maybe_done = maybe_done
 
 
 class Envelope(msgspec.Struct):
@@ -95,11 +100,16 @@ class Controller:
         """The ``data`` of an API answer; anything else ends the command with a message."""
         return self._ask("GET", f"{path}?{asked_for(query)}" if query else path, type_, timeout_s=timeout_s)
 
-    def post(self, path: str, type_: type[T], body: bytes = b"", *, timeout_s: float = TIMEOUT_S) -> Answered[T]:
-        return self._ask("POST", path, type_, body, timeout_s=timeout_s)
+    def post(
+        self, path: str, type_: type[T], body: bytes = b"", *, timeout_s: float = TIMEOUT_S, changes: bool = True
+    ) -> Answered[T]:
+        """``changes``: what is asked for is more than an answer."""
+        return self._ask("POST", path, type_, body, timeout_s=timeout_s, changes=changes)
 
-    def _ask(self, method: str, path: str, type_: type[T], sent: bytes = b"", *, timeout_s: float) -> Answered[T]:
-        status, body, location = self._exchange(method, path, sent, timeout_s)
+    def _ask(
+        self, method: str, path: str, type_: type[T], sent: bytes = b"", *, timeout_s: float, changes: bool = False
+    ) -> Answered[T]:
+        status, body, location = self._exchange(method, path, sent, timeout_s, changes=changes)
         envelope = _envelope(body)
         if envelope.status == "success" and bytes(envelope.data):
             return self._read(bytes(envelope.data), type_)
@@ -112,6 +122,8 @@ class Controller:
             raise click.ClickException(f"{self.url}: {said} (a user and a password: --url http://USER:PASSWORD@HOST:PORT)")
         if location:
             said = f"status {status}, which leads to {self._hide(_bare(clean(location)))[:TEXT_MOST]} and is not followed"
+        if changes and status >= 500:  # a proxy that waited no longer
+            raise UnansweredError(f"{self.url}: not a promring controller: {said}", maybe_done=True)
         raise click.ClickException(f"{self.url}: not a promring controller: {said}")
 
     def _read(self, raw: bytes, type_: type[T]) -> Answered[T]:
@@ -125,13 +137,14 @@ class Controller:
         """An answer's words without what they repeat of the request's secret."""
         return hide(text, secrets_of_headers({"Authorization": self.authorization})) if self.authorization else text
 
-    def _exchange(self, method: str, path: str, sent: bytes, timeout_s: float) -> tuple[int, bytes, str]:
+    def _exchange(self, method: str, path: str, sent: bytes, timeout_s: float, *, changes: bool) -> tuple[int, bytes, str]:
         """Status, body and ``Location``. In a thread of its own, as a socket's time-out is for each read."""
         done: list[tuple[int, bytes, str] | Exception] = []
+        reached = threading.Event()
 
         def work() -> None:
             try:
-                done.append(self._request(method, path, sent, timeout_s))
+                done.append(self._request(method, path, sent, timeout_s, reached))
             except (OSError, http.client.HTTPException, ValueError) as error:
                 done.append(error)
 
@@ -140,10 +153,13 @@ class Controller:
         thread.join(timeout_s)
         found = done[0] if done else TimeoutError()
         if isinstance(found, Exception):
-            raise UnansweredError(f"no promring answers at {self.url}: {_why(found)} (--url says where it is)") from found
+            text = f"no promring answers at {self.url}: {_why(found, timeout_s)} (--url says where it is)"
+            raise UnansweredError(text, maybe_done=changes and reached.is_set()) from found
         return found
 
-    def _request(self, method: str, path: str, sent: bytes, timeout_s: float) -> tuple[int, bytes, str]:
+    def _request(
+        self, method: str, path: str, sent: bytes, timeout_s: float, reached: threading.Event
+    ) -> tuple[int, bytes, str]:
         where = urlsplit(self.url)
         kind = http.client.HTTPSConnection if where.scheme == "https" else http.client.HTTPConnection
         connection = kind(where.hostname or "", where.port, timeout=timeout_s)
@@ -151,6 +167,8 @@ class Controller:
         if self.authorization:
             headers["Authorization"] = self.authorization
         try:
+            connection.connect()
+            reached.set()
             connection.request(method, where.path + path, body=sent or None, headers=headers)
             response = connection.getresponse()
             body = response.read(BODY_BYTES_MAX + 1)
@@ -224,9 +242,9 @@ def _token(file: Path) -> str:
     return token
 
 
-def _why(error: Exception) -> str:
+def _why(error: Exception, timeout_s: float) -> str:
     if isinstance(error, TimeoutError):
-        return f"no whole answer within {TIMEOUT_S:g} s"
+        return f"no whole answer within {timeout_s:g} s"
     if isinstance(error, UnicodeError):
         return "that is not the name of a host"
     if isinstance(error, OSError) and error.errno and not isinstance(error, socket.gaierror) and error.errno > 0:

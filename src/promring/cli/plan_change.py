@@ -38,7 +38,7 @@ def asked(
         return None
     try:
         with working(f"{controller.url} plans with {config_file}"):
-            return controller.post(f"/api/v1/plan?{asked_for(query)}", ReloadPlan, text, timeout_s=ASKED_S)
+            return controller.post(f"/api/v1/plan?{asked_for(query)}", ReloadPlan, text, timeout_s=ASKED_S, changes=False)
     except UnansweredError as error:
         if not config_file.is_file():
             what = f"{config_file} is a pipe, which can be read once: --offline plans from it alone"
