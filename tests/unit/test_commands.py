@@ -244,7 +244,7 @@ def test_json_is_the_data_of_the_api(tmp_path: Path) -> None:
         "/api/v1/events": (200, [{"id": 1}]),
         f"{scraper}/drain": (200, drained),
         f"{scraper}/undrain": (200, {"drained": False}),
-        "/api/v1/fleets/node/release": (200, {"released": []}),
+        "/api/v1/fleets/node/release": (200, {"released": [], "leads": True}),
     }
     for path, (code, part) in answers.items():
         answers[path] = (code, answer_of("POST" if path.split("/")[-1] in WRITES else "GET", path, part))

@@ -140,13 +140,17 @@ def test_the_fleet_that_has_the_scraper_is_meant_and_of_several_one_must_be_name
 
 @pytest.mark.parametrize(("name", "kind"), [("main", "fleets"), ("db", "services"), ("node", "fleets")])
 def test_a_release_is_of_a_fleet_or_of_a_service(name: str, kind: str) -> None:
-    let_go = {"released": [{"reason": "panic", "detail": "2 of 3"}]}
+    let_go: dict[str, Any] = {"leads": True, "released": [{"reason": "panic", "detail": "2 of 3"}]}
     answers = {
         "/api/v1/fleets": (200, shared(of_main("db"))["fleets"]),
         f"/api/v1/{kind}/{name}/release": (200, let_go),
     }
     result, _ = invoked(answers, "release", name)
     assert (result.exit_code, result.stdout) == (0, f"{name}: released panic: 2 of 3\n")
+    let_go |= {"leads": False, "leader": "b:9600/1a2b"}
+    result, _ = invoked(answers, "release", name)
+    assert (result.exit_code, "released here only, which moves nothing" in result.stderr) == (1, True)
+    assert result.stderr.endswith(" follows, and b:9600/1a2b leads\n")
 
 
 def test_a_drain_is_over_when_no_service_of_the_fleet_has_a_target_there() -> None:

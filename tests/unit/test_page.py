@@ -151,6 +151,27 @@ async def test_what_is_held_stands_on_the_page_and_is_released_from_it(tmp_path:
         await until(let_go, "the plan has the short list")
 
 
+async def test_who_follows_shows_no_button_that_releases_and_says_that_its_release_moves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, shrink_threshold=0.7) as r:
+        r.write([{"targets": ["t1:9100"]}])
+
+        async def held() -> bool:
+            return bool((await r.data("/api/v1/services/node"))["withheld"])
+
+        await until(held, "the short list is doubted")
+        leadership = r.supervisor.leadership
+        monkeypatch.setattr(leadership, "leads", lambda: False)
+        monkeypatch.setattr(leadership, "alone", False)
+        page = await shown(r, "/services/node")
+        assert not [post for post in page.posts if post.endswith("/release")]
+        assert "a release is made at the controller that leads" in page.text
+        async with r.session.post(r.url + "/api/v1/services/node/release", headers=TOKEN) as answer:
+            said = (await answer.json())["data"]
+        assert (said["leads"], said["leader"], len(said["released"])) == (False, None, 1)
+
+
 async def test_a_page_is_packed_for_those_who_take_it_so_and_says_the_same(tmp_path: Path) -> None:
     async with running(tmp_path, shared=True) as r:
         for path in ("/", "/fleets/main", "/services/node"):

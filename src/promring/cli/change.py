@@ -97,14 +97,18 @@ def undrain(scraper: str, controller: Controller, output: Output, fleets: tuple[
 def release(name: str, controller: Controller, output: Output) -> None:
     """End what the guard holds: take the newest facts of NAME for right, once. NAME is a fleet, for what is held of its
     scrapers, or a shard service, for what is held of its lists; a service with a fleet of its own is both. Needs
-    --token-file.
+    --token-file. Exit 1 also when the controller only follows: then the leader goes on holding it.
     """
     answer = controller.post(f"/api/v1/{_releasable(controller, name)}/{segment(name)}/release", Released)
-    if not output.is_text:
+    if output.is_text:
+        for one in answer.data.released:
+            say(f"{name}: released {one.reason}: {one.detail}")
+    else:
         output.say(answer.plain())
-        return
-    for one in answer.data.released:
-        say(f"{name}: released {one.reason}: {one.detail}")
+    if not answer.data.leads:
+        leader = f"{answer.data.leader} leads" if answer.data.leader else "nobody leads"
+        say(f"{name}: released here only, which moves nothing: {controller.url} follows, and {leader}", err=True)
+        sys.exit(1)
 
 
 def _fleets(controller: Controller, scraper: str, named: Sequence[str]) -> list[str]:

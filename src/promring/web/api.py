@@ -160,7 +160,8 @@ class Api:
             raise ApiError(409, "conflict", f"{name}: nothing to release: {why}")
         released = ", ".join(sorted({one.reason for one in let_go}))
         self._actions.add(request, "release", released, fleet=reconciler.fleet, service=service or "")
-        return success(Released(reconciler.fleet, service, said(let_go)))
+        leader = self._controller.leadership.known_leader or None
+        return success(Released(reconciler.fleet, service, said(let_go), self.leads, leader))
 
     def changed(self) -> None:
         """Somebody who will ask has changed what is shown."""

@@ -172,3 +172,7 @@ class Released(Answer, frozen=True):
     fleet: str
     service: Annotated[str | None, doc("Null: what was held of the fleet.")]
     released: list[Held]
+    leads: Annotated[
+        bool, doc("Whether this controller leads; false: the leader, and so what is delivered, goes on holding it.")
+    ]
+    leader: Annotated[str | None, doc("Who leads; null: nobody, as far as is known, or there is no lock.")]
