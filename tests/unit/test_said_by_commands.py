@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +14,9 @@ import click
 import pytest
 
 from promring.cli.client import Controller
+from promring.cli.output import clock
 from promring.demo.process import free_port
+from promring.web.page import words
 from tests.fakes.controller import error
 from tests.unit.test_fleet_commands import ONE, invoked, of_main, shared
 
@@ -104,3 +107,29 @@ def test_a_drain_whose_answer_a_proxy_cut_off_is_not_called_refused(code: int, b
     assert (text.exit_code, said in text.stderr, MAYBE in text.stderr) == (1, True, said == MAYBE)
     plain, _ = invoked(answers, "drain", ONE, "--output", "json")
     assert (plain.exit_code, json.loads(plain.stdout)[0]["result"]) == (1, result)
+
+
+@pytest.mark.parametrize(("zone", "hour"), [("UTC0", "02:13:05"), ("CET-1", "03:13:05 CET")])
+def test_a_time_of_another_day_is_said_with_its_day_and_one_of_another_zone_with_that(
+    zone: str, hour: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        now = 1_700_014_385.0  # 2023-11-15 02:13:05 UTC
+        real = time.localtime
+        monkeypatch.setattr("promring.cli.output.time.localtime", lambda at=now: real(at))
+        assert clock(now) == hour
+        assert clock(now - 3 * 86400) == f"2023-11-12 {hour}"
+        assert clock(None) == ""
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_the_page_says_the_day_of_what_did_not_happen_today() -> None:
+    now = 1_700_014_385.0
+    assert words.hour(now, now) == "02:13:05"
+    assert words.hour(now - 86400, now) == "2023-11-14 02:13:05"
+    assert words.clock("2023-11-15T02:13:05.123Z", now) == "02:13:05"
+    assert words.clock("2023-11-12T02:13:05.123Z", now) == "2023-11-12 02:13:05"

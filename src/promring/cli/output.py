@@ -112,11 +112,17 @@ def working(what: str) -> Iterator[None]:
 
 
 def clock(at: float | None) -> str:
-    """The time of day, local; empty when there is none, or none that can be."""
+    """The time of day, local: with the zone where that is not UTC, which log, events and page have, and with the day when
+    that is not today. Empty when there is none, or none that can be.
+    """
     try:
-        return "" if at is None else time.strftime("%H:%M:%S", time.localtime(at))
+        there = None if at is None else time.localtime(at)
     except (ValueError, OverflowError, OSError):
         return ""
+    if there is None:
+        return ""
+    day = "" if there[:3] == time.localtime()[:3] else "%Y-%m-%d "
+    return time.strftime(f"{day}%H:%M:%S{' %Z' if there.tm_gmtoff else ''}", there)
 
 
 def until(at: float | None) -> str:

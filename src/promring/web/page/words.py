@@ -65,14 +65,19 @@ def _cut(text: str) -> str:
     return text if len(text) <= TEXT_MOST else f"{text[:TEXT_MOST]}\N{HORIZONTAL ELLIPSIS}"
 
 
-def clock(stamp: str) -> str:
-    """The time of day of a time stamp of the log, which is UTC."""
-    return stamp[11:19]
+def clock(stamp: str, now: float) -> str:
+    """The time of day of a time stamp of the log, which is UTC; with its day when that is not today."""
+    return stamp[11:19] if stamp[:10] == _day(now) else f"{stamp[:10]} {stamp[11:19]}"
 
 
-def hour(at: float) -> str:
-    """The time of day, as the log has it: UTC."""
-    return time.strftime("%H:%M:%S", time.gmtime(at))
+def hour(at: float, now: float | None = None) -> str:
+    """The time of day, as the log has it: UTC. With its day when that is not the one of ``now``."""
+    of_day = time.strftime("%H:%M:%S", time.gmtime(at))
+    return of_day if now is None or _day(at) == _day(now) else f"{_day(at)} {of_day}"
+
+
+def _day(at: float) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(at))
 
 
 def still(one: HandOver, now: float) -> float:
@@ -88,4 +93,4 @@ def visible(text: str) -> str:
 
 def until(then: float | None, now: float) -> str:
     """When something ends by itself; empty when nobody knows."""
-    return f"until {hour(then)} (in {span(then - now)})" if then else ""
+    return f"until {hour(then, now)} (in {span(then - now)})" if then else ""
