@@ -16,7 +16,8 @@ from promring.web.alerts.conditions import CONDITIONS, RISES_S
 from promring.web.alerts.judge import Alerts
 from promring.web.alerts.readings import Readings, names_asked
 from promring.web.alerts.rules import FILE, read_rules, said
-from promring.web.page.shown import alarms_of
+from promring.web.answers.targets import SeenScraper, Uncovered
+from promring.web.page.shown import THEN, alarms_of
 from tests.promql import ROOT, RULES, selectors
 from tests.unit.test_web import running
 from tests.waiting import until
@@ -120,7 +121,7 @@ def test_whoever_looks_sees_what_is_true_now_and_many_who_look_cost_one_reading(
         return [metric]
 
     alerts = Alerts(collect, lambda: "me:9600", lambda: now[0])
-    assert [one.summary for one in alerts.every()] == ["The plan of fleet a is held (panic)."]
+    assert [one.summary for one in alerts.every()] == ["The plan of fleet a, or a part of it, is held (panic)."]
     alerts.every()
     assert read == [1]
     now[0] += 2
@@ -181,6 +182,24 @@ def test_the_rules_and_runbooks_of_the_page_are_those_of_the_files() -> None:
     for rule in read_rules():
         assert f'id="{rule.name.lower()}"' in page
     assert set(re.findall(r'href="#(\w+)"', page)) <= set(re.findall(r'id="(\w+)"', page))
+
+
+def runbook_of(alert: str) -> str:
+    text = (ROOT / "docs/runbooks.md").read_text()
+    return text.partition(f"### {alert}\n")[2].partition("\n### ")[0]
+
+
+def test_the_runbook_of_a_held_plan_has_a_row_for_each_reason_that_the_alert_may_name() -> None:
+    lacking = [reason for reason in THEN if reason != "warming_up" and f"`{reason}`" not in runbook_of("PromringPlanHeld")]
+    assert lacking == []
+
+
+@pytest.mark.parametrize("alert", ["PromringTargetsNotScraped", "PromringTargetsDoubled"])
+def test_the_runbooks_name_fields_of_the_coverage_that_are_lists_of_targets(alert: str) -> None:
+    named = re.findall(r"`(lists\.\w+|\w+_targets|\w+_s)`", runbook_of(alert))
+    assert named
+    known = {f"lists.{field}" for field in Uncovered.__struct_fields__} | set(SeenScraper.__struct_fields__)
+    assert set(named) <= known
 
 
 async def test_the_api_and_the_page_say_which_alerts_are_true_and_lead_to_their_runbooks(tmp_path: Path) -> None:

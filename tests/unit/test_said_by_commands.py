@@ -133,3 +133,22 @@ def test_the_page_says_the_day_of_what_did_not_happen_today() -> None:
     assert words.hour(now - 86400, now) == "2023-11-14 02:13:05"
     assert words.clock("2023-11-15T02:13:05.123Z", now) == "02:13:05"
     assert words.clock("2023-11-12T02:13:05.123Z", now) == "2023-11-12 02:13:05"
+
+
+@pytest.mark.parametrize(
+    ("part", "note"),
+    [
+        ({"state": "down", "standing": "out", "since": 1_700_014_385.0}, "out since 2023-11-15 02:13:05; refused"),
+        ({"state": "down", "standing": "out", "since": None}, "refused"),
+        ({"state": "down", "standing": "in", "since": 1_700_014_385.0}, "refused"),
+    ],
+)
+def test_since_when_a_scraper_is_out_is_in_the_status_as_the_runbook_says(
+    part: dict[str, Any], note: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "UTC0")
+    answer = shared(of_main("db"))
+    answer["fleets"][0]["scrapers"][0] |= part | {"trouble": "refused"}
+    lines = invoked({"/api/v1/status": (200, answer)}, "status")[0].stdout.splitlines()
+    (line,) = (one for one in lines if ONE in one and "down" in one)
+    assert line.endswith(f"  {note}")

@@ -231,6 +231,8 @@ def _notes(scraper: Scraper) -> list[str]:
         notes.insert(0, f"draining, {scraper.left} left{kept}")
     elif scraper.drained:
         notes.insert(0, "drained")
+    if scraper.state == "down" and scraper.standing not in ("in", "leaving") and (since := clock(scraper.since)):
+        notes.append(f"out since {since}")
     return [*notes, *([said] if (said := scraper.trouble or scraper.reason) else [])]
 
 
