@@ -260,7 +260,7 @@ def test_a_time_that_is_none_is_refused_before_anything_is_drained(token: str, t
 def test_an_undrain_says_what_comes_back(token: str, answer: dict[str, Any], said: str) -> None:
     answers = {
         "/api/v1/fleets": (200, status()["fleets"]),
-        DRAIN.replace("/drain", "/undrain"): (200, answer),
+        DRAIN.replace("/drain", "/undrain"): (200, {"kept": True} | answer),
     }
     with FakeController(answers) as fake:
         result = CliRunner().invoke(main, ["undrain", ONE, "--url", fake.url, "--token-file", token])

@@ -18,7 +18,7 @@ from promring.cli.output import clock
 from promring.demo.process import free_port
 from promring.web.page import words
 from tests.fakes.controller import error
-from tests.unit.test_fleet_commands import ONE, invoked, of_main, shared
+from tests.unit.test_fleet_commands import DRAINED, ONE, invoked, of_main, shared
 
 PLACE: dict[str, Any] = {"service": "node", "target": "t:1", "load": 1, "preference": ["a:1"], "reason": "ring"}
 OWNED = PLACE | {"scraper": "a:1", "scrapers": ["a:1"]}
@@ -152,3 +152,20 @@ def test_since_when_a_scraper_is_out_is_in_the_status_as_the_runbook_says(
     lines = invoked({"/api/v1/status": (200, answer)}, "status")[0].stdout.splitlines()
     (line,) = (one for one in lines if ONE in one and "down" in one)
     assert line.endswith(f"  {note}")
+
+
+@pytest.mark.parametrize(("targets", "said"), [(7, True), (0, False)])
+def test_who_drains_a_scraper_in_one_fleet_is_told_what_another_one_has_on_it(targets: int, said: bool) -> None:
+    answer = shared(of_main("db"))
+    answer["fleets"][1]["scrapers"][0] |= {"targets": targets}
+    answers = {"/api/v1/fleets": (200, answer["fleets"]), f"{MAIN}/drain": (200, DRAINED)}
+    result, _ = invoked(answers, "drain", ONE, "--fleet", "main", "--no-wait")
+    line = f"node: {ONE} has 7 targets of this fleet, too: it is not drained there (--fleet node)"
+    assert (result.exit_code, line in result.stdout.splitlines()) == (0, said)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_an_undrain_that_a_restart_would_forget_is_said(kept: bool) -> None:
+    undrained = {"fleet": "main", "scraper": ONE, "was_drained": True, "kept": kept, "alive": True, "forecast": None}
+    result, _ = invoked({"/api/v1/fleets": (200, FLEETS), f"{MAIN}/undrain": (200, undrained)}, "undrain", ONE)
+    assert (result.exit_code, "after a restart, or with another leader, it is drained" in result.stdout) == (0, not kept)

@@ -16,6 +16,7 @@ from promring.cli.options import Identity
 from promring.cli.output import Output, output_option, say
 from promring.runtime.near import meant
 from promring.runtime.text import counted
+from promring.web.answers.fleets import Fleet
 from promring.web.answers.plans import Drained, Forecast, Released, Undrained
 
 NO_ROOM = 3
@@ -56,7 +57,9 @@ def drain(
     or no answer came; 3 when nobody else has room for what is left: that stays with it while it lives.
     """
     tell = say if output.is_text else _mute
-    drains = [_begun(controller, name, scraper, force=force, tell=tell) for name in _fleets(controller, scraper, fleets)]
+    known = fleets_of(controller)
+    names = _fleets(known, scraper, fleets)
+    drains = [_begun(controller, name, scraper, force=force, tell=tell) for name in names]
     if no_wait:
         for one in drains:
             one.result = one.result or "begun"
@@ -68,6 +71,8 @@ def drain(
             raise
     for one in drains:
         tell(_outcome(one), err=one.result not in ("begun", "drained"))
+    for line in _elsewhere(known, names, scraper):
+        tell(line)
     if not output.is_text:
         output.say([_plain(one) for one in drains])
     sys.exit(_exit_code([one.result for one in drains]))
@@ -81,11 +86,14 @@ def drain(
 def undrain(scraper: str, controller: Controller, output: Output, fleets: tuple[str, ...]) -> None:
     """Let a drained SCRAPER have its share again. Waits for nothing, and says what comes back. Needs --token-file."""
     answers = []
-    for name in _fleets(controller, scraper, fleets):
+    for name in _fleets(fleets_of(controller), scraper, fleets):
         answer = controller.post(f"/api/v1/fleets/{segment(name)}/scrapers/{segment(scraper)}/undrain", Undrained)
         answers.append(answer.plain())
         if output.is_text:
             say(f"{name}: {scraper} {_undone(answer.data)}")
+            if not answer.data.kept:
+                where = "not saved, or not in the lock's note"
+                say(f"{name}: that is {where}: after a restart, or with another leader, it is drained")
     if not output.is_text:
         output.say(answers)
 
@@ -111,9 +119,18 @@ def release(name: str, controller: Controller, output: Output) -> None:
         sys.exit(1)
 
 
-def _fleets(controller: Controller, scraper: str, named: Sequence[str]) -> list[str]:
+def _elsewhere(fleets: Sequence[Fleet], named: Sequence[str], scraper: str) -> list[str]:
+    """Who reads that it holds nothing stops it: what other ``fleets`` give to the same scraper."""
+    rows = ((fleet.name, one.targets) for fleet in fleets for one in fleet.scrapers if one.id == scraper)
+    return [
+        f"{name}: {scraper} has {counted(targets, 'target')} of this fleet, too: it is not drained there (--fleet {name})"
+        for name, targets in rows
+        if targets and name not in named
+    ]
+
+
+def _fleets(fleets: Sequence[Fleet], scraper: str, named: Sequence[str]) -> list[str]:
     """Those that are named; else the one that has the scraper."""
-    fleets = fleets_of(controller)
     if not named:
         return [one_fleet(fleets, None, [scraper])]
     names = [fleet.name for fleet in fleets]
