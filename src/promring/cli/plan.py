@@ -36,7 +36,7 @@ from promring.web.answers.plans import Plan
     "joining",
     multiple=True,
     metavar="HOST:PORT",
-    help="As if it were there; also HOST:PORT,zone=a,weight=2. Repeatable.",
+    help="As if it were there, or drained no more; also HOST:PORT,zone=a,weight=2. Repeatable.",
 )
 @click.option("--offline", is_flag=True, help="Ask no controller: plan from the configuration alone.")
 @controller_options

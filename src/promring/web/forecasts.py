@@ -66,7 +66,9 @@ class Forecasts:
         """By fleet, scraper and whether it comes back."""
 
     async def plan(self, request: web.Request) -> web.Response:
-        """``?without=`` ids and ``?with=`` addresses, each repeatable: what would happen then."""
+        """``?without=`` ids and ``?with=`` addresses, each repeatable: what would happen then. With one that is drained: as
+        if it were drained no more.
+        """
         fleet = fleet_of(self._controller, request.match_info["fleet"])
         placement, reconciler = _placement(fleet), fleet.reconciler
         without = [canonical_id(name) for name in request.query.getall("without", [])]
@@ -74,7 +76,9 @@ class Forecasts:
             joining = [fleet.settings.joining(text) for text in request.query.getall("with", [])]
         except (PromringError, ValueError) as error:
             raise ApiError(400, "bad_data", str(error)) from error
-        members = reconciler.would_have(reconciler.memory.drained)
+        drained = reconciler.memory.drained
+        back, joining = drained & {one.id for one in joining}, [one for one in joining if one.id not in drained]
+        members = reconciler.would_have(drained - back)
         policy = reconciler.planner.policy
 
         def work() -> tuple[answers.Preview, Room | None]:
@@ -82,8 +86,7 @@ class Forecasts:
             return described(found), room_of(found.after, policy)
 
         found, room = await self._made(work)
-        held, drained = said(reconciler.verdict.withheld), reconciler.memory.drained
-        return success(plan_of(found, fleet.name, "controller", room, held, drained))
+        return success(plan_of(found, fleet.name, "controller", room, said(reconciler.verdict.withheld), drained - back))
 
     async def of_one(self, fleet: Fleet, name: str, *, back: bool) -> Preview:
         """What would move if one scraper died or were drained; ``back``: if a drained one had its share again. The same

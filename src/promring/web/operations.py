@@ -23,7 +23,8 @@ LIMIT = Parameter("limit", "The first so many.", kind="integer", default=100, mo
 WHERE_LIMIT = Parameter("limit", "The first so many.", kind="integer", default=20, most=100)
 TARGET = Parameter("target", "An address, the value of a label, the URL of a scrape, or a part of one.", required=True)
 WITHOUT = Parameter("without", "The id of a scraper that leaves; at most 100.", repeated=True)
-WITH = Parameter("with", "A scraper that joins: `host:port`, also `host:port,zone=a,weight=2`; at most 100.", repeated=True)
+JOINS = "A scraper that joins, or is drained no more: `host:port`, also `host:port,zone=a,weight=2`; at most 100."
+WITH = Parameter("with", JOINS, repeated=True)
 FORCE = Parameter(
     "force", "Also when targets that are scraped now would be scraped by nobody.", kind="boolean", default=False
 )

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from promring.core.preview import Preview
+from promring.core.preview import Preview, fit
 from promring.model import Move, Placement
 from promring.web.page.words import natural
 
@@ -28,11 +28,13 @@ class Side:
 @dataclass(frozen=True, slots=True)
 class ShownPreview:
     """``balance``: the highest load beside the mean, before and after; ``no_room``: targets that nobody could take;
-    ``rows``: the scrapers that change most, and ``more`` change besides.
+    ``ownerless``: those that have no owner then, also those that have none now; ``rows``: the scrapers that change most,
+    and ``more`` change besides.
     """
 
     moved: int
     no_room: int
+    ownerless: int
     balance_before: float | None
     balance_after: float | None
     rows: Sequence[Side]
@@ -57,6 +59,7 @@ def shown(found: Preview) -> ShownPreview:
     return ShownPreview(
         moved=found.plan.moved,
         no_room=found.no_room,
+        ownerless=fit(found.after).ownerless,
         balance_before=_balance(found.before),
         balance_after=_balance(found.after),
         rows=rows,

@@ -1,0 +1,60 @@
+"""What is said of what would happen, and of what may be done then."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from promring.cli import main
+from promring.core.placement import Policy
+from promring.core.preview import preview
+from promring.model import Scraper
+from promring.web.page.previews import shown as shown_preview
+from tests.laws.strategies import pool_of
+from tests.unit.test_forecasts import post, row
+from tests.unit.test_page import shown
+from tests.unit.test_web import running
+from tests.waiting import until
+
+
+async def test_the_command_that_the_page_names_for_one_that_comes_back_gives_the_numbers_of_the_page(tmp_path: Path) -> None:
+    async with running(tmp_path) as r:
+        name = r.nodes[0]
+        had = (await row(r, name))["targets"]
+        assert (await post(r, name, "drain"))[0] == 200
+
+        async def planned() -> bool:
+            plan = await r.data("/api/v1/fleets/node/plan")
+            return any((one["id"], one["before"]) == (name, 0) for one in plan["scrapers"])
+
+        await until(planned, "the plan is without it")
+        page = await shown(r, f"/fleets/node/plan?with={name}")
+        found = re.search(r"the same numbers: promring (plan --with \S+ --fleet \S+)", page.text)
+        assert found
+        arguments = [*found[1].split(), "--url", r.url, "--output", "json"]
+        result = await asyncio.to_thread(CliRunner().invoke, main, arguments)
+        assert result.exit_code == 0, result.stderr
+        plan = json.loads(result.stdout)
+        assert (plan["moved"], plan["drained"]) == (had, [])
+        assert f"targets that move {had} " in page.text
+        assert (await row(r, name))["drained"], "nothing is touched"
+
+
+@pytest.mark.parametrize(("capacity", "said"), [(12, "9 targets have no owner then, for want of room"), (20, "It fits")])
+async def test_a_plan_with_targets_that_have_no_owner_before_and_after_is_not_said_to_fit(
+    capacity: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = tuple(Scraper(f"s{n}:1", f"s{n}", 1) for n in range(2))
+    pool, policy = pool_of([f"t{n}:1" for n in range(45)]), Policy(capacity=capacity)
+    found = preview(pool, members, policy, joining=[Scraper("s2:1", "s2", 1)])
+    assert found.no_room == 0
+    async with running(tmp_path) as r:
+        monkeypatch.setattr("promring.web.page.endpoint.shown_preview", lambda _: shown_preview(found))
+        page = await shown(r, f"/fleets/node/plan?without={r.nodes[0]}")
+        assert said in page.text
+        assert ("every target has an owner" in page.text) == (capacity == 20)
