@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from promring.core.loss import worst_scraper, worst_zone
 from promring.core.placement import Policy, place
 from promring.core.pool import pool_of
@@ -62,3 +64,20 @@ def test_those_without_a_zone_are_not_one_that_can_be_lost() -> None:
     found = worst_zone(placed(policy, ("a", "x", 1.0), ("b", "y", 1.0), ("c", "", 1.0), ("d", "", 1.0)), policy)
     assert found is not None
     assert (found.lost, found.each) == ("y", 30.0)
+
+
+@pytest.mark.parametrize(
+    ("scrapers", "targets", "capacity", "replicas"),
+    [(3, 45, 18, 1), (3, 35, 10, 1), (2, 10, 10, 2), (3, 10, 10, 2), (3, 12, 10, 2), (4, 60, 20, 3)],
+)
+def test_what_is_said_to_lack_room_lacks_it_when_the_scraper_is_gone(
+    scrapers: int, targets: int, capacity: int, replicas: int
+) -> None:
+    policy = Policy(64, None, capacity, replicas)
+    pool = pool_of([TargetGroup.of([f"t{n}:1" for n in range(targets)])])
+    members = tuple(Scraper(f"s{n}:1", f"s{n}", 1) for n in range(scrapers))
+    found = worst_scraper(place(pool, Ring(members, policy.virtual_nodes), policy), policy)
+    assert found is not None
+    left = tuple(one for one in members if one.id != found.lost)
+    after = place(pool, Ring(left, policy.virtual_nodes), policy)
+    assert found.lacking == after.lacking().sum()

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 from promring.core.placement import Policy, capacities
 from promring.model import Placement, Scraper
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """``lost``: the name of the scraper or zone; ``load``: of all targets; ``room``: the capacity of those that are left,
+    """``lost``: the name of the scraper or zone; ``load``: of all targets, each for each owner that so few scrapers can give
+    it, also where it has none now; ``room``: the capacity of those that are left,
     None without one; ``each``: what a scraper of weight 1 would carry on average.
     """
 
@@ -41,12 +44,20 @@ def worst_zone(placement: Placement, policy: Policy) -> Loss | None:
 
 
 def _worst(cases: Iterable[tuple[str, list[Scraper]]], placement: Placement, policy: Policy) -> Loss | None:
-    load = sum(placement.carried().values())
     found = []
     for name, left in cases:
         if not left:
             continue
-        weights = [s.weight for s in left]
+        load, weights = _wanted(placement, policy, len(left)), [s.weight for s in left]
         most = capacities(weights, policy)
         found.append(Loss(name, load, None if most is None else int(most.sum()), load / sum(weights)))
     return max(found, key=lambda one: (one.lacking, one.each, one.lost), default=None)
+
+
+def _wanted(placement: Placement, policy: Policy, scrapers: int) -> int:
+    """The load that so many ``scrapers`` shall carry."""
+    replicas, loads = placement.pool.replicas, placement.loads
+    if replicas is None:
+        return min(policy.replication_factor, scrapers) * (len(placement.pool) if loads is None else int(loads.sum()))
+    owners = np.minimum(replicas, scrapers)
+    return int(owners.sum(dtype=np.int64) if loads is None else (owners * loads).sum())
