@@ -6,7 +6,9 @@ import asyncio
 import json
 import re
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
@@ -14,7 +16,14 @@ from promring.cli import main
 from promring.core.placement import Policy
 from promring.core.preview import preview
 from promring.model import Scraper
+from promring.web.answers.fleets import Fleet
+from promring.web.answers.status import Status
+from promring.web.answers.targets import Beside, Place
+from promring.web.page import endpoint
 from promring.web.page.previews import shown as shown_preview
+from promring.web.page.shown import elsewhere
+from promring.web.views.targets import places
+from tests.fakes.answers import convert
 from tests.laws.strategies import pool_of
 from tests.unit.test_forecasts import post, row
 from tests.unit.test_page import shown
@@ -58,3 +67,43 @@ async def test_a_plan_with_targets_that_have_no_owner_before_and_after_is_not_sa
         page = await shown(r, f"/fleets/node/plan?without={r.nodes[0]}")
         assert said in page.text
         assert ("every target has an owner" in page.text) == (capacity == 20)
+
+
+async def test_a_scraper_is_said_to_be_free_to_stop_only_when_no_other_fleet_has_targets_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said_of = endpoint._said_of
+
+    def drained(overview: Status, fleet: str) -> Fleet:
+        found = said_of(overview, fleet)
+        rows = [msgspec.structs.replace(one, drained=True, left=0, targets=0) for one in found.scrapers]
+        return msgspec.structs.replace(found, scrapers=rows)
+
+    async with running(tmp_path) as r:
+        monkeypatch.setattr(endpoint, "_said_of", drained)
+        page = (await shown(r, f"/fleets/node/scrapers/{r.nodes[0]}")).text
+        assert re.search(r"nothing of fleet node is left, but it still has \d+ targets of fleet files-only", page)
+        assert "it may be stopped" not in page
+        monkeypatch.setattr(endpoint, "elsewhere", lambda *_: [])
+        assert "nothing is left: it may be stopped" in (await shown(r, f"/fleets/node/scrapers/{r.nodes[0]}")).text
+
+
+def test_what_a_scraper_has_besides_is_of_other_fleets_and_of_services_that_are_gone() -> None:
+    fleets = [{"name": name, "scrapers": [{"id": "a:1", "targets": n}]} for name, n in (("x", 3), ("y", 1), ("z", 0))]
+    overview = convert(Status, {"fleets": fleets, "left_behind": [{"service": "old", "scrapers": ["a:1"], "targets": 9}]})
+    assert elsewhere(overview, "x", "a:1") == ["1 target of fleet y", "targets of old, which is not configured any more"]
+    assert elsewhere(overview, "x", "b:1") == []
+
+
+async def test_who_is_idle_and_has_a_target_besides_is_not_called_a_second_opinion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def idle(*asked: Any) -> list[Place]:
+        return [msgspec.structs.replace(one, besides=[Beside("a:1", "idle")]) for one in places(*asked)]
+
+    monkeypatch.setattr("promring.web.page.explain.places", idle)
+    async with running(tmp_path) as r:
+        (place,) = await r.data("/api/v1/services/node/where?target=t3:9100")
+        page = (await shown(r, f"/services/node/targets/{place['id']}")).text
+        assert "idle a:1 lacks what it was given" in page
+        assert "second opinion" not in page

@@ -40,6 +40,7 @@ from promring.web.page.shown import (
     ShownFleet,
     ShownService,
     alarms_of,
+    elsewhere,
     held,
     held_besides,
     troubled_first,
@@ -214,6 +215,7 @@ class Page:
             "targets": targets,
         }
         past = self._past(about_fleet(self._controller, fleet.name), fleet.name)
+        values["elsewhere"] = elsewhere(self._api.overview(), fleet.name, said.id)
         values |= {"q": asked, "page": page, "size": TARGETS_MOST, "had": self._actions.had(fleet.name)}
         return await self.render("scraper.html", values | past)
 

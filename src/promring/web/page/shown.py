@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from promring.runtime.text import counted
 from promring.web.answers.fleets import Fleet, Reshard, Service
 from promring.web.answers.parts import Held
 from promring.web.answers.status import Alert, Status
@@ -193,3 +194,11 @@ def held_besides(service: Service, fleet: Fleet) -> list[ShownHeld]:
     """What is held of a service, and not of its whole ``fleet``."""
     known = {one.held.detail for one in held(fleet, "fleets")}
     return [one for one in held(service, "services") if one.held.detail not in known]
+
+
+def elsewhere(overview: Status, fleet: str, scraper: str) -> list[str]:
+    """What a scraper has besides what its ``fleet`` gives it: whoever stops it stops that, too."""
+    others = [(one.name, s.targets) for one in overview.fleets for s in one.scrapers if s.id == scraper and s.targets]
+    found = [f"{counted(targets, 'target')} of fleet {name}" for name, targets in others if name != fleet]
+    behind = [one.service for one in overview.left_behind if scraper in one.scrapers]
+    return [*found, *(f"targets of {name}, which is not configured any more" for name in behind)]
