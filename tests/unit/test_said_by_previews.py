@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from promring.cli import main
+from promring.core.claims import NEVER, Claims
 from promring.core.placement import Policy
 from promring.core.preview import preview
+from promring.fleet.slicing import InForce
 from promring.model import Scraper
 from promring.web.answers.fleets import Fleet
 from promring.web.answers.status import Status
@@ -22,6 +27,7 @@ from promring.web.answers.targets import Beside, Place
 from promring.web.page import endpoint
 from promring.web.page.previews import shown as shown_preview
 from promring.web.page.shown import elsewhere
+from promring.web.views.fleets import describe, describe_fleet
 from promring.web.views.targets import places
 from tests.fakes.answers import convert
 from tests.laws.strategies import pool_of
@@ -107,3 +113,31 @@ async def test_who_is_idle_and_has_a_target_besides_is_not_called_a_second_opini
         page = (await shown(r, f"/services/node/targets/{place['id']}")).text
         assert "idle a:1 lacks what it was given" in page
         assert "second opinion" not in page
+
+
+async def test_a_second_opinion_is_not_counted_as_a_hand_over(tmp_path: Path) -> None:
+    async with running(tmp_path, shared=True) as r:
+        fleet = r.supervisor.fleets["main"]
+        moves, memory = fleet.reconciler.moves, fleet.reconciler.memory
+        assert moves.in_force is not None
+        placement, had = moves.in_force.placement, memory.claims
+        besides = np.full(len(placement.owners), -1, dtype=np.int32)
+        row = placement.pool.rows("web").start  # type: ignore[attr-defined]
+        besides[row] = 1 - placement.owners[row, 0]
+
+        def numbers(until: float) -> dict[str, int]:
+            """With another scraper for one target of ``web``, until then."""
+            claims = Claims(
+                had.names,
+                np.append(had.ids, placement.pool.ids[row]),
+                np.append(had.scrapers, besides[row]),
+                np.append(had.since, 0.0),
+                np.append(had.until, until),
+            )
+            fleet.reconciler.memory = replace(memory, claims=claims)
+            moves.in_force = InForce.of(replace(placement, owners=np.column_stack([placement.owners, besides])))
+            services = {one.name: describe(one).handing_over for one in fleet.services.values()}
+            return {"main": describe_fleet(fleet).handing_over} | services
+
+        assert numbers(NEVER) == {"main": 0, "node": 0, "web": 0}
+        assert numbers(time.monotonic() + 30) == {"main": 1, "node": 0, "web": 1}

@@ -12,10 +12,14 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from itertools import chain
 
+import numpy as np
+
 from promring.audit.look import Look
 from promring.audit.watch import Audit
 from promring.config.settings import FleetKeys, ShardService
-from promring.core.joined import part_of
+from promring.core.claims import Claims
+from promring.core.joined import FleetPool, part_of
+from promring.core.plan import rows_of
 from promring.core.verdicts import Hold, Withheld
 from promring.delivery import Closing, Delivery
 from promring.delivery.http_sd import HttpSdDelivery
@@ -33,7 +37,7 @@ from promring.loads.learner import Learner
 from promring.membership import GoingOn, Membership, Roster, Rostered
 from promring.membership.direct import DirectProbes
 from promring.membership.watching import watch
-from promring.model import Answer, Known, Members, Placement, Slice, Unknown
+from promring.model import Answer, Known, Members, Placement, Slice, TargetPool, Unknown
 from promring.runtime.near import meant_host
 from promring.runtime.unforeseen import kept_alive
 from promring.telemetry.log import Logger
@@ -90,11 +94,7 @@ class Service:
     @property
     def held(self) -> int:
         """How many of its targets an old owner still holds."""
-        in_force, placement = self.fleet.reconciler.in_force, self.placement
-        part = part_of(in_force, self.name) if in_force is not None else None
-        if part is None or placement is None:
-            return 0
-        return max(0, int((part.owners >= 0).sum() - (placement.owners >= 0).sum()))
+        return self.fleet.held.get(self.name, 0)
 
     @property
     def withheld(self) -> tuple[Withheld, ...]:
@@ -166,6 +166,7 @@ class Fleet:
         self._metrics, self._log = metrics, log
         self._roster: Roster | None = None
         self._near: tuple[Members, dict[str, str]] = (), {}
+        self._held: tuple[Claims | None, TargetPool | None, Mapping[str, int]] = None, None, {}
         self._remember(memory)
 
     def scraper_id(self, asked: str) -> str:
@@ -271,6 +272,15 @@ class Fleet:
         return moves.placement if moves.placement is not None else moves.before
 
     @property
+    def held(self) -> Mapping[str, int]:
+        """By service: how many of its targets an old owner still holds. Counted once for each step."""
+        claims, placement = self.reconciler.memory.claims, self.placement
+        pool = None if placement is None else placement.pool
+        if self._held[0] is not claims or self._held[1] is not pool:
+            self._held = claims, pool, _held(claims, pool) if isinstance(pool, FleetPool) else {}
+        return self._held[2]
+
+    @property
     def informed(self) -> bool:
         """Whether scrapers and every source have answered since the start, so that we know as much as another controller."""
         return self.facts.answered
@@ -310,3 +320,10 @@ class Fleet:
     def __repr__(self) -> str:
         known = isinstance(self.facts.members.fact.newest, Known)
         return f"Fleet({self.name}, membership={'known' if known else 'unknown'}, services={list(self.services)})"
+
+
+def _held(claims: Claims, pool: FleetPool) -> Mapping[str, int]:
+    waiting = claims.ids[np.isfinite(claims.until)]
+    if not len(waiting):
+        return {}
+    return {name: some.stop - some.start for name, some in pool.by_service(np.sort(rows_of(pool, waiting)))}
