@@ -141,3 +141,15 @@ async def test_a_second_opinion_is_not_counted_as_a_hand_over(tmp_path: Path) ->
 
         assert numbers(NEVER) == {"main": 0, "node": 0, "web": 0}
         assert numbers(time.monotonic() + 30) == {"main": 1, "node": 0, "web": 1}
+
+
+async def test_a_hand_over_that_goes_on_when_the_next_reshard_begins_is_not_said_to_have_ended(tmp_path: Path) -> None:
+    async with running(tmp_path) as r:
+        timeline = r.supervisor.fleets["node"].reconciler.memory.timeline
+        (initial,) = timeline.reshards
+        moved = replace(initial, moved=20, held=20, ended_at=None)
+        timeline.reshards.extend([replace(moved, at=initial.at + 60), replace(moved, at=initial.at + 100)])
+        timeline.reshards[1] = replace(timeline.reshards[1], ended_at=initial.at + 100)
+        assert "the next one began after 40 s" in (await shown(r, "/fleets/node")).text
+        timeline.reshards[1] = replace(timeline.reshards[1], ended_at=initial.at + 90)
+        assert "the hand-over ended after 30 s" in (await shown(r, "/fleets/node?sort=id")).text

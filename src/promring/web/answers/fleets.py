@@ -126,7 +126,9 @@ class Reshard(Answer, frozen=True):
     moved: Annotated[int, doc("Targets that got another owner.")]
     held: Annotated[int, doc("Targets that their old owners kept at first, until the new ones scraped them.")]
     slices_changed: Annotated[int, doc("Slices that changed.")]
-    ended_at: Annotated[float | None, doc("When the last of these was handed over; null: it goes on.")]
+    ended_at: Annotated[
+        float | None, doc("When the last of these was handed over, or the next reshard began; null: it goes on.")
+    ]
     moves: Annotated[list[Taken], doc("Who took how much from whom, the most first, the first 100.")]
 
 
