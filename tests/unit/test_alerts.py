@@ -12,12 +12,17 @@ import pytest
 import yaml
 from prometheus_client.core import Metric
 
+from promring.core.placement import Policy, place
+from promring.core.preview import fit
+from promring.core.ring import Ring
+from promring.model import Scraper
 from promring.web.alerts.conditions import CONDITIONS, RISES_S
 from promring.web.alerts.judge import Alerts
 from promring.web.alerts.readings import Readings, names_asked
 from promring.web.alerts.rules import FILE, read_rules, said
 from promring.web.answers.targets import SeenScraper, Uncovered
 from promring.web.page.shown import THEN, alarms_of
+from tests.laws.strategies import pool_of
 from tests.promql import ROOT, RULES, selectors
 from tests.unit.test_web import running
 from tests.waiting import until
@@ -235,3 +240,13 @@ def test_a_page_of_a_fleet_has_the_alerts_of_it_its_services_and_the_process() -
     assert alarms_of([*of_node, *of_main, *of_all], "main", ["node"]) == [*of_node, *of_main, *of_all]
     assert alarms_of([*of_node, *of_main, *of_all], "main", []) == [*of_main, *of_all]
     assert alarms_of([*of_node, *of_main, *of_all], "other", ["node"]) == [*of_node, *of_all]
+
+
+def test_targets_that_lack_only_a_replica_are_not_said_to_be_scraped_by_nobody() -> None:
+    policy = Policy(capacity=15, replication_factor=2)
+    members = tuple(Scraper(f"s{n}:1", f"s{n}", 1) for n in range(2))
+    found = fit(place(pool_of([f"t{n}:1" for n in range(20)]), Ring(members, policy.virtual_nodes), policy))
+    assert found.unplaced > found.ownerless
+    (rule,) = (one for one in read_rules() if one.name == "PromringTargetsUnplaced")
+    assert "have no scraper" not in rule.summary
+    assert "except by another one if they have replicas" in rule.description

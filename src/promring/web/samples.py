@@ -292,7 +292,12 @@ OF_FLEETS: tuple[tuple[str, str, tuple[str, ...], Callable[[list[Fleet]], list[S
 OF_SERVICES: tuple[tuple[str, str, tuple[str, ...], Callable[[list[Service]], list[Sample]]], ...] = (
     ("targets", "Targets of a service, those of all sources together.", (), _targets),
     ("target_conflicts", "Targets that two sources list with other labels; the first source wins.", (), _conflicts),
-    ("unplaced_targets", "Targets without a scraper: none has room for them.", (), _unplaced),
+    (
+        "unplaced_targets",
+        "Targets that lack a scraper, as none has room; with replicas they may have another.",
+        (),
+        _unplaced,
+    ),
     (
         "coverage_ratio",
         "Share of the targets that are proved to be scraped, 0 to 1.",
