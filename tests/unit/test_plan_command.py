@@ -86,6 +86,7 @@ def test_what_nobody_has_room_for_is_said_with_what_becomes_of_it() -> None:
     }
     result, _ = asked(planned(fits=fits, no_room=9), "--without", "a:1")
     assert "9 of them have an owner now: of a drained scraper they stay with it while it lives, of a dead" in result.stdout
+    assert "DOES NOT FIT: 9 targets lack an owner (load 9): t:1 and 8 more\n" in result.stdout
 
 
 def test_as_json_it_is_what_the_api_says() -> None:

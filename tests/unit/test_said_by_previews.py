@@ -17,13 +17,15 @@ from click.testing import CliRunner
 
 from promring.cli import main
 from promring.core.claims import NEVER, Claims
-from promring.core.placement import Policy
+from promring.core.placement import Policy, place
 from promring.core.preview import preview
+from promring.core.ring import Ring
 from promring.fleet.slicing import InForce
 from promring.model import Scraper
 from promring.web.answers.fleets import Fleet
 from promring.web.answers.status import Status
 from promring.web.answers.targets import Beside, Place
+from promring.web.forecasts import _said as forecast
 from promring.web.page import endpoint
 from promring.web.page.previews import shown as shown_preview
 from promring.web.page.shown import elsewhere
@@ -153,3 +155,31 @@ async def test_a_hand_over_that_goes_on_when_the_next_reshard_begins_is_not_said
         assert "the next one began after 40 s" in (await shown(r, "/fleets/node")).text
         timeline.reshards[1] = replace(timeline.reshards[1], ended_at=initial.at + 90)
         assert "the hand-over ended after 30 s" in (await shown(r, "/fleets/node?sort=id")).text
+
+
+def test_what_comes_back_is_counted_without_what_was_kept_for_want_of_room() -> None:
+    """It never went away: its owner before is who keeps it."""
+    members = tuple(Scraper(f"s{n}:1", f"s{n}", 1) for n in range(3))
+    pool, policy = pool_of([f"t{n}:1" for n in range(70)]), Policy(capacity=30)
+    first = place(pool, Ring(members, policy.virtual_nodes), policy)
+    drained = tuple(replace(one, draining=True, weight=0.0) if one.id == "s0:1" else one for one in members)
+    after = preview(pool, drained, policy, before=first, listed=members).after
+    owners = after.owners.copy()
+    owners[owners < 0] = [one.id for one in after.scrapers].index("s0:1")
+    kept = replace(after, owners=owners)
+    assert kept.counts()["s0:1"] == 10
+    back = preview(pool, members, policy, before=kept, listed=members)
+    assert forecast(back, "s0:1").come == back.after.counts()["s0:1"] - 10
+
+
+async def test_a_plan_names_what_is_held_of_a_service_and_is_no_part_of_it(tmp_path: Path) -> None:
+    async with running(tmp_path, shrink_threshold=0.7) as r:
+        assert (await r.data("/api/v1/fleets/node/plan"))["held"] == []
+        r.write([{"targets": ["t1:9100"]}])
+
+        async def held() -> bool:
+            return bool((await r.data("/api/v1/services/node"))["withheld"])
+
+        await until(held, "the short list is doubted")
+        (one,) = (await r.data("/api/v1/fleets/node/plan"))["held"]
+        assert (one["reason"], one["detail"].startswith("node: ")) == ("source_shrank", True)

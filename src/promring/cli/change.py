@@ -71,7 +71,7 @@ def drain(
             raise
     for one in drains:
         tell(_outcome(one), err=one.result not in ("begun", "drained"))
-    for line in _elsewhere(known, names, scraper):
+    for line in _elsewhere(known, names, scraper) if any(one.result in ("begun", "drained") for one in drains) else ():
         tell(line)
     if not output.is_text:
         output.say([_plain(one) for one in drains])

@@ -52,7 +52,8 @@ def _row(s: PlannedScraper, *, zoned: bool, loaded: bool) -> list[str]:
 def _show_fit(preview: Preview) -> None:
     fits = preview.fits
     if not fits.all:
-        named = ", ".join(fits.unplaced_targets)
+        more = fits.unplaced - len(fits.unplaced_targets)
+        named = ", ".join(fits.unplaced_targets) + (f" and {more} more" if more > 0 else "")
         say(f"DOES NOT FIT: {counted(fits.unplaced, 'target', 'lack')} an owner (load {fits.unplaced_load}): {named}")
     if preview.no_room:
         kept = "of a drained scraper they stay with it while it lives, of a dead one nobody scrapes them"

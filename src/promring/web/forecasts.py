@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -27,6 +27,7 @@ from promring.runtime.near import meant
 from promring.web.actions import Actions
 from promring.web.answers import plans as answers
 from promring.web.answers.fleets import Room
+from promring.web.answers.parts import Held
 from promring.web.answers.plans import Drained, Forecast, Fullest, Undrained
 from promring.web.api import Api
 from promring.web.controller import Controller, fleet_of
@@ -86,7 +87,7 @@ class Forecasts:
             return described(found), room_of(found.after, policy)
 
         found, room = await self._made(work)
-        return success(plan_of(found, fleet.name, "controller", room, said(reconciler.verdict.withheld), drained - back))
+        return success(plan_of(found, fleet.name, "controller", room, _held(fleet), drained - back))
 
     async def of_one(self, fleet: Fleet, name: str, *, back: bool) -> Preview:
         """What would move if one scraper died or were drained; ``back``: if a drained one had its share again. The same
@@ -194,7 +195,7 @@ class Forecasts:
                 found = await self._made(partial(_preview, fleet, placement, members))
         except (ApiError, TimeoutError):  # there is no such plan, or no time for one: the drain stands by itself
             return None
-        return _said(found, name, reconciler.moves.no_room.get(name, 0))
+        return _said(found, name)
 
     async def _made(self, work: Callable[[], T]) -> T:
         try:
@@ -214,6 +215,12 @@ def _placement(fleet: Fleet) -> Placement:
         why = next((said for service in fleet.services.values() if (said := service.unready())), "no plan yet")
         raise ApiError(503, "unavailable", why)
     return placement
+
+
+def _held(fleet: Fleet) -> list[Held]:
+    """Of its scrapers, and of the lists of each service: no part of a plan."""
+    lists = [replace(one, detail=f"{s.name}: {one.detail}") for s in fleet.services.values() for one in s.withheld]
+    return said([*fleet.reconciler.verdict.withheld, *lists])
 
 
 def _preview(
@@ -237,8 +244,8 @@ def _preview(
     )
 
 
-def _said(found: Preview, name: str, kept: int) -> Forecast:
-    """``kept``: what it has for want of room elsewhere."""
+def _said(found: Preview, name: str) -> Forecast:
+    """What it keeps for want of room elsewhere is its own before, and neither goes nor comes."""
     moves, after = found.plan.moves, found.after
     carried = after.carried()
     limits = [None] * len(carried) if after.limits is None else after.limits.tolist()
@@ -249,7 +256,7 @@ def _said(found: Preview, name: str, kept: int) -> Forecast:
     ]
     return Forecast(
         leave=max(0, found.before.counts().get(name, 0) - found.no_room),
-        come=max(0, sum(m.count for m in moves if m.destination == name) - kept),
+        come=sum(m.count for m in moves if m.destination == name),
         no_room=found.no_room,
         others=len(others),
         fullest=max(others, key=lambda one: (one.load / (one.limit or 1), one.id), default=None),
