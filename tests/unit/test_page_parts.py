@@ -116,6 +116,19 @@ def test_the_line_on_top_says_why_it_is_not_good(
     assert (found.level, said in found.text) == (level, True), found.text
 
 
+def test_the_line_on_top_counts_a_scraper_of_two_fleets_once_and_names_what_nobody_looks_at() -> None:
+    dead, well = {"id": "a:1", "state": "down", "since": 88.0}, {"id": "b:1", "state": "up"}
+    looked = {"name": "x", "targets": 60, "coverage": LOOKED, "scrapers": [dead, well], "summary": WELL}
+    off = {"name": "y", "targets": 9, "coverage": None, "scrapers": [dead], "summary": WELL | {"level": "unknown"}}
+    new = off | {"name": "z", "targets": 1, "coverage": {"at": None, "interval_s": 30.0}, "scrapers": []}
+    found = verdict(convert(Status, {"fleets": [looked, off, new], "leader": True}), [], 100.0)
+    assert "; 1 of 2 scrapers down: a:1 for 12 s" in found.text
+    assert (
+        "60 of 60 targets seen scraped, 2 s ago; 9 targets not looked at, as the audit is off; 1 target not loo"
+        in found.text
+    )
+
+
 def test_of_several_fleets_those_with_trouble_come_first_in_the_order_of_the_configuration() -> None:
     levels = {"b": "good", "a": "warn", "d": "unknown", "c": "bad"}
     fleets = [convert(Fleet, {"name": name, "summary": {"level": level, "text": ""}}) for name, level in levels.items()]

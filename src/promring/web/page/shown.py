@@ -110,7 +110,8 @@ def verdict(overview: Status, alarms: Sequence[Alert], now: float) -> Verdict:
     every: list[Fleet | Service] = [*overview.fleets, *overview.services]
     if not every:
         return Verdict("unknown", WORDS["unknown"], "no fleet runs yet")
-    down = [s for one in overview.fleets for s in one.scrapers if s.state == "down"]
+    scrapers = {s.id for one in overview.fleets for s in one.scrapers}  # two fleets may have the same
+    down = list({s.id: s for one in overview.fleets for s in one.scrapers if s.state == "down"}.values())
     firing = [one for one in alarms if one.state == "firing"]
     alarm = "bad" if any(one.severity == "critical" for one in firing) else "warn" if firing or down else "good"
     own = _of_process(overview)
@@ -123,10 +124,11 @@ def verdict(overview: Status, alarms: Sequence[Alert], now: float) -> Verdict:
         parts.append(f"{covered} of {wanted} targets seen scraped, {max(c.age_s or 0 for c in looked):.0f} s ago")
         missing, unproved = sum(c.missing or 0 for c in looked), sum(c.unproved or 0 for c in looked)
         parts += [f"{count} {what}" for count, what in ((missing, "missing"), (unproved, "not proved")) if count]
+    parts += _not_looked_at(overview.fleets)
     if down:
         named = (f"{s.id}{f' for {span(now - s.since)}' if s.since else ''}" for s in down[:NAMED_MOST])
         names = ", ".join(named) + (", ..." if len(down) > NAMED_MOST else "")
-        parts.append(f"{len(down)} of {sum(len(one.scrapers) for one in overview.fleets)} scrapers down: {names}")
+        parts.append(f"{len(down)} of {len(scrapers)} scrapers down: {names}")
     parts += _causes(every)[:NAMED_MOST]
     if kept := _held_of_all(overview):
         words = dict.fromkeys(one.held.reason.replace("_", " ") for one in kept)
@@ -137,6 +139,14 @@ def verdict(overview: Status, alarms: Sequence[Alert], now: float) -> Verdict:
     if len(overview.fleets) > 1 and (worst := [one.name for one in overview.fleets if one.summary.level == "bad"]):
         parts.append(f"look at {', '.join(worst[:NAMED_MOST])}")
     return Verdict(level, WORDS[level], "; ".join(parts) or "nobody looked yet")
+
+
+def _not_looked_at(fleets: Sequence[Fleet]) -> list[str]:
+    """Targets that nobody can say anything of."""
+    off = sum(one.targets or 0 for one in fleets if one.coverage is None)
+    yet = sum(one.targets or 0 for one in fleets if one.coverage is not None and one.coverage.at is None)
+    said = (f"{counted(off, 'target')} not looked at, as the audit is off", f"{counted(yet, 'target')} not looked at yet")
+    return [text for count, text in zip((off, yet), said, strict=True) if count]
 
 
 def _of_process(overview: Status) -> list[str]:
