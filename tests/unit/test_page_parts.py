@@ -80,7 +80,7 @@ HELD = {"reason": "source_shrank", "detail": "it says 20 of 60"}
         ({"scrapers": [{"id": "a:1", "state": "down", "since": 88.0}]}, {}, "warn", "1 of 1 scrapers down: a:1 for 12 s"),
         ({"scrapers": [{"id": "a:1", "state": "up", "alias_of": "b:1"}]}, {}, "warn", "a:1 is the same server as b:1"),
         ({"scrapers": [{"id": "a:1", "state": "up", "delivery_error": "x"}]}, {}, "warn", "not delivered to a:1"),
-        ({"fits": NO_ROOM}, {}, "warn", "16 targets have no room"),
+        ({"fits": NO_ROOM}, {}, "warn", "16 targets have fewer owners than wanted"),
         (
             {"fits": NO_ROOM, "scrapers": [{"id": "a:1", "state": "up"}]},
             {},

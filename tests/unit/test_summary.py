@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 import structlog
 
@@ -17,8 +18,11 @@ from promring.audit.settings import AuditKeys
 from promring.audit.watch import Audit
 from promring.config.scraper_api import PLAIN
 from promring.consul.client import Access, Client
+from promring.core.claims import NEVER, Claims
+from promring.core.handover import owned_now, without_room
 from promring.core.joined import FleetPool, Part
 from promring.core.placement import Policy, place
+from promring.core.preview import fit
 from promring.core.ring import Ring
 from promring.delivery import Leads, Outcome, always
 from promring.election.leadership import Leadership
@@ -133,6 +137,7 @@ def test_all_proved_a_moment_ago_and_nothing_doubted_is_good() -> None:
         ({"held": {"detail": "x"}}, "warn", "the plan is held"),
         ({"withheld": [{"detail": "x"}]}, "warn", "a change is held"),
         ({"membership": {"stale": True}}, "warn", "the scrapers are not known now"),
+        ({"membership": {"stale": True, "state": "empty"}}, "bad", "no scraper is alive"),
         (
             {"membership": {"stale": False, "list_trouble": "status 403"}},
             "warn",
@@ -144,19 +149,33 @@ def test_all_proved_a_moment_ago_and_nothing_doubted_is_good() -> None:
         ({"fits": {"unplaced": 9, "ownerless": 2}}, "bad", "2 targets lack an owner: no room"),
         ({"fits": {"unplaced": 9, "ownerless": 0}}, "warn", "9 targets have fewer owners than wanted: no room"),
         ({"fits": {"unplaced": 1, "ownerless": 1}}, "bad", "1 target lacks an owner: no room"),
-        ({"fits": {"unplaced": 9, "ownerless": 9}, "scrapers": []}, "warn", "9 targets have no room"),
-        (
-            {"fits": {"unplaced": 9, "ownerless": 9}, "scrapers": keeping(9)},
-            "warn",
-            "9 targets stay where they shall not be: no room elsewhere",
-        ),
-        ({"fits": {"unplaced": 9, "ownerless": 9}, "scrapers": keeping(6)}, "bad", "3 targets lack an owner: no room"),
+        ({"fits": {"unplaced": 9, "ownerless": 9}, "scrapers": []}, "bad", "9 targets lack an owner: no room"),
+        ({"scrapers": keeping(9)}, "warn", "9 targets stay where they shall not be: no room elsewhere"),
+        ({"fits": {"unplaced": 9, "ownerless": 9}, "scrapers": keeping(6)}, "bad", "9 targets lack an owner: no room"),
     ],
 )
 def test_what_is_not_proved_or_not_known_is_never_good(changed: dict[str, Any], level: str, said: str) -> None:
     found = summary(service(**changed))
     assert found.level == level
     assert said in found.text
+
+
+def test_what_a_drained_scraper_keeps_is_not_taken_off_what_lacks_an_owner() -> None:
+    """Who keeps a target for want of room is its owner: what fits is said of that."""
+    members = tuple(Scraper(f"s{n}:1", f"s{n}", 1, weight=float(n > 0)) for n in range(3))
+    pool, policy = pool_of([f"t{n}:1" for n in range(75)]), Policy(capacity=30)
+    placed = place(pool, Ring(members, policy.virtual_nodes), policy)
+    lacking = np.flatnonzero(placed.owners[:, 0] < 0)
+    scrapers = placed.owners[:, 0].copy()
+    scrapers[lacking[:10]] = [one.id for one in placed.scrapers].index("s0:1")
+    has = scrapers >= 0
+    zeros, names = np.zeros(has.sum()), tuple(one.id for one in placed.scrapers)
+    claims = Claims(names, pool.ids[has], scrapers[has], zeros, zeros + NEVER)
+    found, kept = fit(owned_now(claims, placed)), without_room(claims, placed)
+    assert (len(lacking), found.ownerless, kept) == (15, 5, {"s0:1": 10})
+    said = summary(fleet(fits={"unplaced": found.unplaced, "ownerless": found.ownerless}, scrapers=keeping(10)))
+    assert (said.level, "5 targets lack an owner: no room" in said.text) == ("bad", True)
+    assert "10 targets stay where they shall not be" in said.text
 
 
 def test_with_the_audit_off_nothing_is_called_good() -> None:

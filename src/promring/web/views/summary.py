@@ -55,7 +55,8 @@ def causes(of: Fleet | Service) -> Iterator[Said]:
     if of.unsaved:
         yield "warn", f"the state is not saved: {of.unsaved}"
     if of.membership.stale:
-        yield "warn", "the scrapers are not known now"
+        empty = of.membership.state == "empty"
+        yield ("bad", "no scraper is alive") if empty else ("warn", "the scrapers are not known now")
     if of.membership.list_trouble:
         yield "warn", f"the list of scrapers cannot be had, the last one stays: {of.membership.list_trouble}"
     if isinstance(of, Service) and (silent := [source.name for source in of.sources if source.stale]):
@@ -94,19 +95,17 @@ def _dead(scrapers: Sequence[Scraper], *, held: bool) -> Iterator[Said]:
 
 
 def _room(of: Fleet | Service) -> Iterator[Said]:
-    """What has no room is with who had it, as far as that one lives and has room; else with nobody."""
+    """What has no room is with who had it, as far as that one lives and has room: then it has an owner, and is not among
+    those that lack one.
+    """
     lacking, ownerless = (of.fits.unplaced, of.fits.ownerless) if of.fits else (0, 0)
-    if lacking and not of.scrapers:  # who keeps them is said with the fleet
-        yield "warn", f"{_targets(lacking)} {'has' if lacking == 1 else 'have'} no room"
-        return
     kept = sum(scraper.no_room for scraper in of.scrapers)
     if kept:
         stay = "stays where it shall not be" if kept == 1 else "stay where they shall not be"
         yield "warn", f"{_targets(kept)} {stay}: no room elsewhere"
-    nobodys = max(0, ownerless - kept)
-    if nobodys:
-        yield "bad", f"{_targets(nobodys)} {'lacks' if nobodys == 1 else 'lack'} an owner: no room"
-    if (fewer := lacking - kept - nobodys) > 0:
+    if ownerless:
+        yield "bad", f"{_targets(ownerless)} {'lacks' if ownerless == 1 else 'lack'} an owner: no room"
+    if (fewer := lacking - ownerless) > 0:
         yield "warn", f"{_targets(fewer)} {'has' if fewer == 1 else 'have'} fewer owners than wanted: no room"
 
 
