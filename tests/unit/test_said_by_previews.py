@@ -183,3 +183,21 @@ async def test_a_plan_names_what_is_held_of_a_service_and_is_no_part_of_it(tmp_p
         await until(held, "the short list is doubted")
         (one,) = (await r.data("/api/v1/fleets/node/plan"))["held"]
         assert (one["reason"], one["detail"].startswith("node: ")) == ("source_shrank", True)
+
+
+async def test_who_has_a_target_and_is_dead_is_said_to_be_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(tmp_path) as r:
+        (place,) = await r.data("/api/v1/services/node/where?target=t3:9100")
+        owner, ask = place["scraper"], ["where", "t3:9100", "--service", "node", "--url", r.url]
+        assert place["down"] == []
+        assert "scraped by" in (await shown(r, "/where?target=t3:9100")).text
+        membership = r.supervisor.fleets["node"].membership
+        nodes = [one._replace(state="down" if one.id == owner else "up") for one in membership.nodes()]
+        monkeypatch.setattr(membership, "nodes", lambda: nodes)
+        (place,) = await r.data("/api/v1/services/node/where?target=t3:9100")
+        assert place["down"] == [owner]
+        result = await asyncio.to_thread(CliRunner().invoke, main, ask)
+        assert f"  scraper     {owner} (down) (" in result.stdout
+        assert f"given to {owner} down: {owner}" in (await shown(r, "/where?target=t3:9100")).text
+        page = (await r.get(f"/services/node/targets/{place['id']}"))[2].decode()
+        assert '<p class="summary bad">owner' in page

@@ -70,4 +70,4 @@ def _show_one(one: Place) -> None:
 
 
 def _owners(one: Place) -> str:
-    return ", ".join(one.scrapers) or "nobody"
+    return ", ".join(f"{name} (down)" if name in one.down else name for name in one.scrapers) or "nobody"

@@ -73,6 +73,7 @@ class Place(Answer, frozen=True):
     labels: Annotated[dict[str, str], doc(LABELS)]
     scraper: Annotated[str | None, doc(FIRST_OWNER)]
     scrapers: Annotated[list[str], doc(OWNERS)]
+    down: Annotated[list[str], doc("Those of its owners that are down, and so do not scrape it.")]
     besides: Annotated[list[Beside], doc("Who has it in its slice besides, for now.")]
     load: Annotated[int, doc("Its load in the plan: 1, or samples a scrape where loads are learnt.")]
     key: Annotated[str, doc("Its place on the ring: 16 hexadecimal digits.")]

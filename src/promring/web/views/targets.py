@@ -49,12 +49,13 @@ def places(service: Service, placement: Placement, rows: list[int], match: str) 
     claims = service.fleet.reconciler.memory.claims  # a newer plan's already, maybe
 
     idle = {scraper for one, scraper in service.fleet.reconciler.opinions.jobs.idle if one == service.name}
+    dead = {node.id for node in service.fleet.membership.nodes() if "down" in (node.state, node.last)}
 
     def place(row: int) -> Place:
         one = _place(service.name, match, placement, ring, row)
-        return structs.replace(
-            one, besides=_besides(claims, salted(placement.pool.ids[row : row + 1], service.look.salt), one, idle)
-        )
+        ident = salted(placement.pool.ids[row : row + 1], service.look.salt)
+        down = [name for name in one.scrapers if name in dead]
+        return structs.replace(one, down=down, besides=_besides(claims, ident, one, idle))
 
     return [place(row) for row in rows]
 
@@ -201,6 +202,7 @@ def _place(service: str, match: str, placement: Placement, ring: Ring, row: int)
         labels=one.labels,
         scraper=owners[0] if owners else None,
         scrapers=owners,
+        down=[],
         besides=[],
         load=1 if placement.loads is None else int(placement.loads[row]),
         key=f"{key:016x}",
