@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 import time
@@ -17,7 +18,7 @@ from promring.cli.client import Controller
 from promring.cli.output import clock
 from promring.demo.process import free_port
 from promring.web.page import words
-from tests.fakes.controller import error
+from tests.fakes.controller import error, one_service, status
 from tests.unit.test_fleet_commands import DRAINED, ONE, invoked, of_main, shared
 
 PLACE: dict[str, Any] = {"service": "node", "target": "t:1", "load": 1, "preference": ["a:1"], "reason": "ring"}
@@ -169,3 +170,21 @@ def test_an_undrain_that_a_restart_would_forget_is_said(kept: bool) -> None:
     undrained = {"fleet": "main", "scraper": ONE, "was_drained": True, "kept": kept, "alive": True, "forecast": None}
     result, _ = invoked({"/api/v1/fleets": (200, FLEETS), f"{MAIN}/undrain": (200, undrained)}, "undrain", ONE)
     assert (result.exit_code, "after a restart, or with another leader, it is drained" in result.stdout) == (0, not kept)
+
+
+@pytest.mark.parametrize(
+    ("part", "cells"),
+    [
+        ({"targets": 2, "load": 2, "limit": 3}, ["2", "1.2"]),
+        ({"targets": 2, "load": 90, "limit": 99}, ["2", "90 of 99", "1.2"]),
+        ({"targets": 2, "load": 2, "limit": 3, "capacity": 5}, ["2", "2 of 3", "1.2"]),
+    ],
+)
+def test_the_load_of_a_scraper_is_in_the_status_of_a_service_with_its_own_fleet_where_it_says_more(
+    part: dict[str, Any], cells: list[str]
+) -> None:
+    scraper = one_service()["scrapers"][0] | part
+    answer = status(scrapers=[scraper])
+    lines = invoked({"/api/v1/status": (200, answer)}, "status")[0].stdout.splitlines()
+    (line,) = (one for one in lines if ONE in one)
+    assert re.split(r"\s{2,}", line.strip())[2:] == cells

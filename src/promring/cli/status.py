@@ -169,7 +169,7 @@ def _show_service(service: Service, fleet: Fleet) -> None:
     if service.handing_over:
         say(f"  handing over: {counted(service.handing_over, 'target', 'stay')} with the old owner, too")
     _show_losses(fleet)
-    _show_scrapers(service.scrapers)
+    _show_scrapers(service.scrapers, loads=any(s.load != s.targets or s.capacity is not None for s in service.scrapers))
     for source in service.sources:
         note = f" ({source.reason})" if source.reason else ""
         say(f"  source {source.name}: {counted(source.targets, 'target')}, {source.state}{note}")
