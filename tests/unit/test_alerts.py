@@ -242,6 +242,16 @@ def test_a_page_of_a_fleet_has_the_alerts_of_it_its_services_and_the_process() -
     assert alarms_of([*of_node, *of_main, *of_all], "other", ["node"]) == [*of_node, *of_all]
 
 
+def test_when_every_scraper_is_down_no_alert_says_that_others_scrape_their_targets() -> None:
+    labels = '{job="promring", fleet="main", state='
+    series = [
+        {"series": f'promring_scrapers{labels}"{state}"}}', "values": f"{n}x20"} for state, n in (("up", 0), ("down", 3))
+    ]
+    said = {one.alert: one.description for one in judged({"input_series": series}, 10)[1].every() if one.state == "firing"}
+    assert said.keys() == {"PromringNoScraperUp", "PromringScraperDown"}
+    assert "as far as they have room and the plan is not held" in said["PromringScraperDown"]
+
+
 def test_targets_that_lack_only_a_replica_are_not_said_to_be_scraped_by_nobody() -> None:
     policy = Policy(capacity=15, replication_factor=2)
     members = tuple(Scraper(f"s{n}:1", f"s{n}", 1) for n in range(2))

@@ -201,3 +201,14 @@ async def test_who_has_a_target_and_is_dead_is_said_to_be_down(tmp_path: Path, m
         assert f"given to {owner} down: {owner}" in (await shown(r, "/where?target=t3:9100")).text
         page = (await r.get(f"/services/node/targets/{place['id']}"))[2].decode()
         assert '<p class="summary bad">owner' in page
+
+
+async def test_the_last_scraper_that_counts_as_alive_is_not_said_to_live_when_it_is_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path) as r:
+        membership = r.supervisor.fleets["node"].membership
+        nodes = [one._replace(state="down") for one in membership.nodes()]
+        monkeypatch.setattr(membership, "nodes", lambda: nodes)
+        status, answer = await post(r, r.nodes[0], "drain")
+        assert (status, "counts as alive, though it is down" in answer["error"]) == (409, True)

@@ -115,7 +115,7 @@ class Forecasts:
         others = [one for one in reconciler.would_have(reconciler.memory.drained | {name}) if one.able]
         down = {node.id for node in fleet.membership.nodes() if "down" in (node.state, node.last)}
         if name in alive and not forced and all(one.id in down for one in others):
-            raise ApiError(409, "conflict", _last(fleet.name, name, [one.id for one in others]))
+            raise ApiError(409, "conflict", _last(fleet.name, name, [one.id for one in others], lives=name not in down))
         forecast = await self._forecast(fleet, name, back=False) if others else None
         had = _targets(fleet, name)
         kept = await self._drain(request, back=False)
@@ -263,7 +263,7 @@ def _said(found: Preview, name: str) -> Forecast:
     )
 
 
-def _last(fleet: str, name: str, down: list[str]) -> str:
+def _last(fleet: str, name: str, down: list[str], *, lives: bool) -> str:
     why = f"the others are down ({', '.join(down)})" if down else "no other could take anything"
-    text = f"{fleet}: {name} is the last scraper that lives: {why}"
+    text = f"{fleet}: {name} is the last scraper that {'lives' if lives else 'counts as alive, though it is down'}: {why}"
     return f"{text}; force=true (--force) drains it nevertheless"
