@@ -150,7 +150,8 @@ def test_of_all_metrics_only_those_that_a_rule_asks_for_are_read() -> None:
     in_rules = {
         name for rule in read_rules() if rule.judged for name in re.findall(r"\b(?:promring|process)_\w+", rule.expr)
     }
-    assert names == in_rules | {"promring_lock"}, "a Prometheus watches all controllers, one process knows itself"
+    own = {"promring_lock", "promring_leader_known"}
+    assert names == (in_rules - {"promring_leader"}) | own, "a Prometheus watches all controllers, one process knows itself"
     readings = Readings(RISES_S, names)
     metric = Metric("promring_assigned_targets", "", "gauge")
     metric.add_sample("promring_assigned_targets", {"fleet": "a", "scraper": "b"}, 1.0)
@@ -168,7 +169,7 @@ def test_the_texts_of_an_alert_are_filled_in() -> None:
 def test_every_alert_of_the_process_itself_has_a_condition_and_every_rise_its_span_in_the_rule() -> None:
     elsewhere = {rule.name for rule in read_rules() if not rule.judged}
     about_others = {rule.name for rule in read_rules() if re.search(r"\bup\{|promring_agent_|promring_leader", rule.expr)}
-    assert elsewhere == about_others
+    assert elsewhere == about_others - {"PromringNoLeader"}, "each controller knows whether anybody leads"
     spans = {"5m": 300.0, "10m": 600.0, "15m": 900.0, "1h": 3600.0}
     found = {}
     for rule in read_rules():
@@ -240,6 +241,23 @@ def test_a_page_of_a_fleet_has_the_alerts_of_it_its_services_and_the_process() -
     assert alarms_of([*of_node, *of_main, *of_all], "main", ["node"]) == [*of_node, *of_main, *of_all]
     assert alarms_of([*of_node, *of_main, *of_all], "main", []) == [*of_main, *of_all]
     assert alarms_of([*of_node, *of_main, *of_all], "other", ["node"]) == [*of_node, *of_all]
+
+
+async def test_a_controller_says_itself_that_nobody_leads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(tmp_path) as r:
+        leadership = r.supervisor.leadership
+
+        async def is_said() -> bool:
+            return "No controller leads." in {one["summary"] for one in await r.data("/api/v1/alerts")}
+
+        async def is_over() -> bool:
+            return not await is_said()
+
+        assert not await is_said()
+        monkeypatch.setattr(leadership, "alone", False)
+        await until(is_said, "nobody leads")
+        leadership.follow("other:9600/1a2b", 7)
+        await until(is_over, "another one leads")
 
 
 def test_when_every_scraper_is_down_no_alert_says_that_others_scrape_their_targets() -> None:

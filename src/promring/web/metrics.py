@@ -54,6 +54,13 @@ class LiveGauges(Collector):
             (),
             [((), float(self._controller.leadership.leads()))],
         )
+        leadership = self._controller.leadership
+        yield gauge(
+            "leader_known",
+            "1 while this controller leads, or has seen lately who does. Without a lock always 1.",
+            (),
+            [((), float(leadership.leads() or bool(leadership.known_leader)))],
+        )
         lock = float(not self._controller.leadership.alone)
         yield gauge(
             "lock", "1 with controllers.lock: several controllers may run, and scrapers ask any of them.", (), [((), lock)]

@@ -148,6 +148,7 @@ def _without(series: Series, label: str) -> Series:
 
 CONDITIONS: Mapping[str, Condition] = {
     "PromringNotReady": is_(0, "promring_ready"),
+    "PromringNoLeader": is_(0, "promring_leader_known"),
     "PromringLockedOut": _locked_out,
     "PromringLeaseLapses": rose("promring_lease_lapses_total", over=LAPSES),
     "PromringReloadFailed": is_(0, "promring_config_last_reload_successful"),
