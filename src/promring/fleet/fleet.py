@@ -135,7 +135,9 @@ class Service:
 
 
 class Fleet:
-    """A running fleet. ``reconciler`` and ``audit`` work on the same ``facts``; ``build`` made them all."""
+    """A running fleet: an attribute for each of its parts, and for what is found out once. ``reconciler`` and ``audit`` work
+    on the same ``facts``; ``build`` made them all.
+    """
 
     def __init__(
         self,

@@ -292,12 +292,7 @@ OF_FLEETS: tuple[tuple[str, str, tuple[str, ...], Callable[[list[Fleet]], list[S
 OF_SERVICES: tuple[tuple[str, str, tuple[str, ...], Callable[[list[Service]], list[Sample]]], ...] = (
     ("targets", "Targets of a service, those of all sources together.", (), _targets),
     ("target_conflicts", "Targets that two sources list with other labels; the first source wins.", (), _conflicts),
-    (
-        "unplaced_targets",
-        "Targets that lack a scraper, as none has room; with replicas they may have another.",
-        (),
-        _unplaced,
-    ),
+    ("unplaced_targets", "Targets that lack a scraper: none has room. A replica may have one.", (), _unplaced),
     (
         "coverage_ratio",
         "Share of the targets that are proved to be scraped, 0 to 1.",
