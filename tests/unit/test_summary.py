@@ -118,6 +118,11 @@ def test_all_proved_a_moment_ago_and_nothing_doubted_is_good() -> None:
         ({"coverage": {"doubled": 11}}, "warn", "(11 doubled)"),
         ({"coverage": {"age_s": 900.0}}, "warn", "45 of 45 targets seen scraped 900 s ago, which is old"),
         ({"coverage": {"at": None}}, "unknown", "the scrapers were not asked yet"),
+        (
+            {"coverage": {"dropped": 45, "covered": 0}},
+            "warn",
+            "(45 dropped): relabelling drops every one, so nothing is scr",
+        ),
         ({"coverage": {"down": 23}}, "warn", "(23 down): most are asked without success"),
         ({"targets": 50}, "unknown", "45 of 45 targets seen scraped 6 s ago; there are 50 now"),
         ({"targets": None}, "unknown", "no plan yet"),

@@ -127,6 +127,8 @@ def _proved(targets: int | None, coverage: Coverage | None) -> Said:
         return "warn", f"{text}, which is old"
     if coverage.unproved or coverage.doubled:
         return "warn", text
+    if 0 < coverage.targets == counts["dropped"]:
+        return "warn", f"{text}: relabelling drops every one, so nothing is scraped"
     if counts["down"] >= MANY_DOWN and 2 * counts["down"] > (coverage.covered or 0):
         return "warn", f"{text}: most are asked without success"
     if coverage.targets != targets:
