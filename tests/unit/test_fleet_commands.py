@@ -103,7 +103,11 @@ def test_what_is_amiss_with_a_source_is_said_of_a_service_alone_as_of_one_of_sev
 def test_a_fleet_without_a_plan_or_a_bound_says_so() -> None:
     answer = shared(of_main("db", targets=None), targets=None, load=None, limit=None)
     lines = invoked({"/api/v1/status": (200, answer)}, "status")[0].stdout.splitlines()
-    assert "main: 1 service, no targets, generation 1.2, membership known" in lines
+    assert "main: 1 service, no plan, generation 1.2, membership known" in lines
+    (line,) = (one for one in lines if one.startswith("  service db: no plan; "))
+    answer["services"][0]["sources"][0] |= {"targets": None, "state": "unknown"}
+    lines = invoked({"/api/v1/status": (200, answer)}, "status")[0].stdout.splitlines()
+    assert f"{line.partition(' (')[0]} (no list, unknown)" in lines
     unbound = one_service()["scrapers"][0] | {"limit": None}
     answer = shared(of_main("db"))
     answer["fleets"][0]["scrapers"] = [unbound]

@@ -115,7 +115,7 @@ def _show_fleet(fleet: Fleet) -> None:
     """What is of all its services together."""
     load = "" if fleet.load is None else f", load {_of(fleet.load, fleet.limit)}"
     say(
-        f"{fleet.name}: {counted(len(fleet.services), 'service')}, {counted(fleet.targets, 'target')}{load}, generation "
+        f"{fleet.name}: {counted(len(fleet.services), 'service')}, {_targets(fleet.targets)}{load}, generation "
         f"{fleet.generation}, membership {_membership(fleet.membership)}"
     )
     _show_summary(fleet.summary)
@@ -152,8 +152,10 @@ def _show_loads(loads: Loads) -> None:
 def _show_one_of(service: Service, fleet: Fleet) -> None:
     """A service whose scrapers are shown with its fleet: one line, and what is wrong with it."""
     summary = paint(service.summary.text, LEVELS.get(service.summary.level, "reset"))
-    sources = ", ".join(f"{one.name} ({_or(one.targets)}, {one.state})" for one in service.sources)
-    say(f"  service {service.name}: {counted(service.targets, 'target')}; ", summary, f"; from {sources}")
+    sources = ", ".join(
+        f"{one.name} ({'no list' if one.targets is None else one.targets}, {one.state})" for one in service.sources
+    )
+    say(f"  service {service.name}: {_targets(service.targets)}; ", summary, f"; from {sources}")
     _show_held(service, besides=fleet, margin="    ")
     for source in service.sources:
         if source.reason:
@@ -163,7 +165,7 @@ def _show_one_of(service: Service, fleet: Fleet) -> None:
 
 def _show_service(service: Service, fleet: Fleet) -> None:
     known, generation = _membership(service.membership), service.generation or "-"
-    say(f"{service.name}: {counted(service.targets, 'target')}, generation {generation}, membership {known}")
+    say(f"{service.name}: {_targets(service.targets)}, generation {generation}, membership {known}")
     _show_summary(service.summary)
     _show_held(service)
     if service.handing_over:
@@ -172,7 +174,7 @@ def _show_service(service: Service, fleet: Fleet) -> None:
     _show_scrapers(service.scrapers, loads=any(s.load != s.targets or s.capacity is not None for s in service.scrapers))
     for source in service.sources:
         note = f" ({source.reason})" if source.reason else ""
-        say(f"  source {source.name}: {counted(source.targets, 'target')}, {source.state}{note}")
+        say(f"  source {source.name}: {_targets(source.targets, 'list')}, {source.state}{note}")
         _show_amiss(source)
 
 
@@ -247,5 +249,6 @@ def _membership(membership: Membership) -> str:
     return f"{membership.state}{since}: {membership.reason}; the last scrapers stay"
 
 
-def _or(value: object) -> str:
-    return "no" if value is None else str(value)
+def _targets(count: int | None, lacking: str = "plan") -> str:
+    """None is not the same as nothing: there is no plan, or no list, in which they could be counted."""
+    return f"no {lacking}" if count is None else counted(count, "target")
