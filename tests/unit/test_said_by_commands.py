@@ -155,6 +155,20 @@ def test_since_when_a_scraper_is_out_is_in_the_status_as_the_runbook_says(
     assert line.endswith(f"  {note}")
 
 
+@pytest.mark.parametrize(("left", "result", "code"), [(4, "timeout", 1), (0, "drained", 0)])
+def test_as_json_drained_is_true_only_of_a_scraper_that_holds_nothing(left: int, result: str, code: int) -> None:
+    answer = shared(of_main("db"))
+    answer["fleets"][0]["scrapers"][0] |= {"targets": left, "left": left, "drained": True}
+    answers = {
+        "/api/v1/fleets": (200, FLEETS),
+        f"{MAIN}/drain": (200, DRAINED | {"drained": True}),
+        "/api/v1/status": (200, answer),
+    }
+    found, _ = invoked(answers, "drain", ONE, "--timeout", "500ms", "--output", "json")
+    (one,) = json.loads(found.stdout)
+    assert (one["drained"], one["result"], found.exit_code) == (result == "drained", result, code)
+
+
 @pytest.mark.parametrize(("targets", "said"), [(7, True), (0, False)])
 def test_who_drains_a_scraper_in_one_fleet_is_told_what_another_one_has_on_it(targets: int, said: bool) -> None:
     answer = shared(of_main("db"))

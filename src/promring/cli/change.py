@@ -215,9 +215,12 @@ def _outcome(drain: Drain) -> str:
 
 
 def _plain(drain: Drain) -> dict[str, object]:
-    """For programs: what the controller answered, and what became of it."""
+    """For programs: what the controller answered, and what became of it. The answer's ``drained`` is said at the beginning
+    of a drain: here it is said of its end.
+    """
     answer = drain.answer.plain() if drain.answer else {}
     end = {"result": drain.result, "left": drain.left, "no_room": drain.no_room, "why": drain.why}
+    end |= {"drained": drain.result == "drained"}
     return {"fleet": drain.fleet, "scraper": drain.scraper, **(answer if isinstance(answer, dict) else {}), **end}
 
 
