@@ -129,6 +129,18 @@ def test_the_line_on_top_counts_a_scraper_of_two_fleets_once_and_names_what_nobo
     )
 
 
+def test_what_the_line_on_top_leaves_out_is_counted() -> None:
+    scrapers = [{"id": f"s{n}:1", "state": "down", "sick": "reaches 0 of 9"} for n in range(5)]
+    bad: dict[str, object] = {"targets": None, "coverage": None, "summary": WELL | {"level": "bad"}, "scrapers": []}
+    fleets = [bad | {"name": name} for name in "abcde"]
+    fleets[0] = fleets[0] | {"scrapers": scrapers}
+    found = verdict(convert(Status, {"fleets": fleets}), [], 100.0).text
+    assert found.startswith("no plan yet of a, b, c and 2 more; ")
+    assert "; 5 of 5 scrapers down: s0:1, s1:1, s2:1 and 2 more; " in found
+    assert "; 2 causes more; " in found
+    assert found.endswith("; look at a, b, c and 2 more")
+
+
 def test_of_several_fleets_those_with_trouble_come_first_in_the_order_of_the_configuration() -> None:
     levels = {"b": "good", "a": "warn", "d": "unknown", "c": "bad"}
     fleets = [convert(Fleet, {"name": name, "summary": {"level": level, "text": ""}}) for name, level in levels.items()]

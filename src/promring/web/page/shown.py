@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from promring.runtime.text import counted
+from promring.runtime.text import counted, few
 from promring.web.answers.fleets import Fleet, Reshard, Service
 from promring.web.answers.parts import Held
 from promring.web.answers.status import Alert, Status
@@ -126,10 +126,10 @@ def verdict(overview: Status, alarms: Sequence[Alert], now: float) -> Verdict:
         parts += [f"{count} {what}" for count, what in ((missing, "missing"), (unproved, "not proved")) if count]
     parts += _not_looked_at(overview.fleets)
     if down:
-        named = (f"{s.id}{f' for {span(now - s.since)}' if s.since else ''}" for s in down[:NAMED_MOST])
-        names = ", ".join(named) + (", ..." if len(down) > NAMED_MOST else "")
+        names = few([f"{s.id}{f' for {span(now - s.since)}' if s.since else ''}" for s in down], NAMED_MOST)
         parts.append(f"{len(down)} of {len(scrapers)} scrapers down: {names}")
-    parts += _causes(every)[:NAMED_MOST]
+    parts += (found := _causes(every))[:NAMED_MOST]
+    parts += [f"{counted(more, 'cause')} more"] if (more := len(found) - NAMED_MOST) > 0 else []
     if kept := _held_of_all(overview):
         words = dict.fromkeys(one.held.reason.replace("_", " ") for one in kept)
         parts.append(f"{len(kept)} held: {', '.join(words)}")
@@ -137,7 +137,7 @@ def verdict(overview: Status, alarms: Sequence[Alert], now: float) -> Verdict:
     if firing:
         parts.append(f"{len(firing)} alert{'s' * (len(firing) > 1)}")
     if len(overview.fleets) > 1 and (worst := [one.name for one in overview.fleets if one.summary.level == "bad"]):
-        parts.append(f"look at {', '.join(worst[:NAMED_MOST])}")
+        parts.append(f"look at {few(worst, NAMED_MOST)}")
     return Verdict(level, WORDS[level], "; ".join(parts) or "nobody looked yet")
 
 
@@ -162,7 +162,7 @@ def _of_process(overview: Status) -> list[str]:
 
 def _of(names: Sequence[str], overview: Status) -> str:
     """Of which fleets, where there are others."""
-    return f" of {', '.join(names[:NAMED_MOST])}" if len(overview.fleets) > 1 else ""
+    return f" of {few(names, NAMED_MOST)}" if len(overview.fleets) > 1 else ""
 
 
 def _causes(every: Sequence[Fleet | Service]) -> list[str]:
