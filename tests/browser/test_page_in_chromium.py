@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from urllib.parse import quote
 
+import pytest
 from playwright.async_api import Request, Route
 
 from promring.web.paths import Paths
@@ -229,6 +230,24 @@ async def test_what_an_action_led_to_is_said_before_anything_else_also_when_nobo
         await t.until("live.dataset.level !== 'another'")
         await t.says(f"drain {r.nodes[0]}: done", "#said")
         await t.says("was all was another; now", "#said")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("{}", "done"),
+        ("{was_drained: true, drained: false}", "done"),
+        ("{was_drained: false, drained: false}", "nothing changes: it was not drained"),
+        (
+            "{was_drained: false, drained: true}",
+            "it goes on to be drained: it is in maintenance in Consul, or its pod is being",
+        ),
+    ],
+)
+async def test_what_an_undrain_led_to_is_said_as_it_is(answer: str, said: str, tmp_path: Path) -> None:
+    async with running(tmp_path) as r, tab() as t:
+        await t.open(r.url)
+        assert (await t.run(f"outcome({answer})")).startswith(said)
 
 
 async def test_a_page_whose_controller_does_not_answer_says_so_on_top_and_is_well_again_by_itself(tmp_path: Path) -> None:

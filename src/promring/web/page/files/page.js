@@ -119,6 +119,13 @@ function reason(error) {
   return error instanceof TypeError ? "it cannot be reached" : error.message;
 }
 
+// An undrain may change nothing.
+function outcome(data) {
+  if (data.was_drained === undefined) return "done";
+  if (data.drained) return "it goes on to be drained: it is in maintenance in Consul, or its pod is being deleted";
+  return data.was_drained ? "done" : "nothing changes: it was not drained";
+}
+
 function soon() {
   wanted = wanted || setTimeout(refresh, Math.max(CALM_MS, 2 * tookMs));
 }
@@ -169,7 +176,7 @@ document.addEventListener("click", async (event) => {
   const body = await answer.json().catch(() => ({ error: `status ${answer.status}` }));
   if (body.status === "success") {
     failed = { post: "", why: "" };
-    own(`${what}: done`, SAID_MS);
+    own(`${what}: ${outcome(body.data ?? {})}`, SAID_MS);
     return soon();
   }
   token = "";
