@@ -101,6 +101,10 @@ def test_what_a_scraper_has_besides_is_of_other_fleets_and_of_services_that_are_
     overview = convert(Status, {"fleets": fleets, "left_behind": [{"service": "old", "scrapers": ["a:1"], "targets": 9}]})
     assert elsewhere(overview, "x", "a:1") == ["1 target of fleet y", "targets of old, which is not configured any more"]
     assert elsewhere(overview, "x", "b:1") == []
+    new = convert(
+        Status, {"services": [{"name": "db", "fleet": "x", "targets": None}, {"name": "y", "fleet": "x", "targets": 0}]}
+    )
+    assert elsewhere(new, "x", "a:1") == ["what it had of db, of which there is no plan yet"]
 
 
 async def test_who_is_idle_and_has_a_target_besides_is_not_called_a_second_opinion(

@@ -1,8 +1,9 @@
 """Waits until drained scrapers hold nothing any more, and says how far they are.
 
-Promises: ``drained`` is said of a scraper only when its slices hold nothing, so that nothing is handed over from it; an
-answer that does not come, a controller that follows or was started again is said once and asked again, later and later,
-until the time is over. A drain itself goes on without anybody who waits.
+Promises: ``drained`` is said of a scraper only when its slices hold nothing, so that nothing is handed over from it, and, if
+it lives, when every service of the fleet has a plan, so that its slices are known. An answer that does not come, another
+controller that leads or one that was started again is said once and asked again, later and later, until the time is over. A
+drain itself goes on without anybody who waits.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import click
 
 from promring.cli.client import Answered, Controller
 from promring.cli.output import until
+from promring.runtime.text import few
 from promring.web.answers.fleets import Fleet, Service
 from promring.web.answers.parts import Scraper
 from promring.web.answers.plans import Drained
 from promring.web.answers.status import Status
 
+NAMED_MOST = 5
 EVERY_S, MOST_S = 1.0, 10.0
 """Between two questions: at first, and of a controller that gives no answer."""
 
@@ -52,6 +55,10 @@ class Drain:
         row = next((one for one in fleet.scrapers if one.id == self.scraper), None)
         if row is None:
             self.result, self.why = "gone", "the controller does not know it any more"
+            return
+        unplanned = [one.name for one in services if _lacks_plan(one, fleet)] if row.state != "down" else []
+        if not row.targets and row.drained and unplanned:
+            self.left, self.why = 0, f"no plan yet of {few(unplanned, NAMED_MOST)}: what it has of that is not known"
             return
         if not row.targets and row.drained:
             self.left, self.result, self.why = 0, "drained", _undelivered(row) or _not_alive(row)
@@ -127,6 +134,11 @@ class _Watch:
         for drain in drains:
             drain.look(known[drain.fleet], data.services)
         return ""
+
+
+def _lacks_plan(service: Service, fleet: Fleet) -> bool:
+    """After a start without a state, say: then no slice of it is known, and the scrapers go on with what they have."""
+    return service.fleet == fleet.name and service.targets is None
 
 
 def _held(fleet: Fleet, services: Sequence[Service]) -> str:

@@ -210,5 +210,7 @@ def elsewhere(overview: Status, fleet: str, scraper: str) -> list[str]:
     """What a scraper has besides what its ``fleet`` gives it: whoever stops it stops that, too."""
     others = [(one.name, s.targets) for one in overview.fleets for s in one.scrapers if s.id == scraper and s.targets]
     found = [f"{counted(targets, 'target')} of fleet {name}" for name, targets in others if name != fleet]
+    unplanned = [one.name for one in overview.services if one.fleet == fleet and one.targets is None]
+    found += [f"what it had of {name}, of which there is no plan yet" for name in unplanned]
     behind = [one.service for one in overview.left_behind if scraper in one.scrapers]
     return [*found, *(f"targets of {name}, which is not configured any more" for name in behind)]
