@@ -110,7 +110,11 @@ def test_a_scraper_that_nobody_knows_any_more_or_that_is_not_alive_is_not_called
 def test_a_scraper_is_not_called_empty_while_a_service_of_its_fleet_has_no_plan() -> None:
     """After a start without a state: then nobody knows what it has of it, and it goes on with that."""
     drain, _ = told(at(0, targets=None), timeout_s=0.5)
-    assert (drain.result, drain.why) == ("timeout", "no plan yet of node: what it has of that is not known")
+    assert (drain.result, drain.why) == ("timeout", "no plan yet of node: what it has is not known")
+    unlooked = at(0)
+    unlooked["fleets"][0]["unlooked"] = True
+    drain, _ = told(unlooked, timeout_s=0.5)
+    assert (drain.result, drain.why) == ("timeout", "nobody has looked yet since a new start: what it has is not known")
     assert told(at(0, targets=None), at(15), at(0))[0].result == "drained"
     dead = at(0, targets=None)
     dead["fleets"][0]["scrapers"][0] |= {"state": "down", "standing": "out"}

@@ -101,6 +101,9 @@ def test_what_a_scraper_has_besides_is_of_other_fleets_and_of_services_that_are_
     overview = convert(Status, {"fleets": fleets, "left_behind": [{"service": "old", "scrapers": ["a:1"], "targets": 9}]})
     assert elsewhere(overview, "x", "a:1") == ["1 target of fleet y", "targets of old, which is not configured any more"]
     assert elsewhere(overview, "x", "b:1") == []
+    unlooked = convert(Status, {"fleets": [{"name": "x", "unlooked": True}, {"name": "y"}]})
+    assert len(elsewhere(unlooked, "x", "a:1")) == 1
+    assert elsewhere(unlooked, "y", "a:1") == []
     new = convert(
         Status, {"services": [{"name": "db", "fleet": "x", "targets": None}, {"name": "y", "fleet": "x", "targets": 0}]}
     )

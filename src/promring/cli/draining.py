@@ -1,9 +1,9 @@
 """Waits until drained scrapers hold nothing any more, and says how far they are.
 
 Promises: ``drained`` is said of a scraper only when its slices hold nothing, so that nothing is handed over from it, and, if
-it lives, when every service of the fleet has a plan, so that its slices are known. An answer that does not come, another
-controller that leads or one that was started again is said once and asked again, later and later, until the time is over. A
-drain itself goes on without anybody who waits.
+it lives, when every service of the fleet has a plan and somebody has looked what it has. An answer that does not come,
+another controller that leads or one that was started again is said once and asked again, later and later, until the time is
+over. A drain itself goes on without anybody who waits.
 """
 
 from __future__ import annotations
@@ -56,9 +56,10 @@ class Drain:
         if row is None:
             self.result, self.why = "gone", "the controller does not know it any more"
             return
-        unplanned = [one.name for one in services if _lacks_plan(one, fleet)] if row.state != "down" else []
-        if not row.targets and row.drained and unplanned:
-            self.left, self.why = 0, f"no plan yet of {few(unplanned, NAMED_MOST)}: what it has of that is not known"
+        unplanned = [one.name for one in services if _lacks_plan(one, fleet)]
+        if not row.targets and row.drained and row.state != "down" and (unplanned or fleet.unlooked):
+            of = f"no plan yet of {few(unplanned, NAMED_MOST)}" if unplanned else "nobody has looked yet since a new start"
+            self.left, self.why = 0, f"{of}: what it has is not known"
             return
         if not row.targets and row.drained:
             self.left, self.result, self.why = 0, "drained", _undelivered(row) or _not_alive(row)

@@ -205,6 +205,13 @@ class Fleet(Answer, frozen=True):
     room: Annotated[Room | None, doc("How many scrapers it needs; null without `capacity` or a plan.")]
     loads: Annotated[Loads | None, doc("How loads are learnt; null: each target counts 1.")]
     handing_over: Annotated[int, doc("Targets that an old owner still holds until the new one scrapes them.")]
+    unlooked: Annotated[
+        bool,
+        doc(
+            "Whether it is still to be looked what some scrapers have, after a start without a state or at a new leader: "
+            "until then one without targets here may scrape some."
+        ),
+    ]
     hand_over: Annotated[HandOver | None, doc("More about these; null: there are none.")]
     second_opinions: Annotated[int, doc("Targets that another scraper tries as well, to see whose fault a failure is.")]
     held: Annotated[Held | None, doc("Why the whole plan is kept; null: it is not.")]

@@ -212,5 +212,7 @@ def elsewhere(overview: Status, fleet: str, scraper: str) -> list[str]:
     found = [f"{counted(targets, 'target')} of fleet {name}" for name, targets in others if name != fleet]
     unplanned = [one.name for one in overview.services if one.fleet == fleet and one.targets is None]
     found += [f"what it had of {name}, of which there is no plan yet" for name in unplanned]
+    if any(one.unlooked for one in overview.fleets if one.name == fleet):
+        found.append("what it had before this controller began to lead, at which nobody has looked yet")
     behind = [one.service for one in overview.left_behind if scraper in one.scrapers]
     return [*found, *(f"targets of {name}, which is not configured any more" for name in behind)]

@@ -47,6 +47,7 @@ def describe_fleet(fleet: Fleet) -> answers.Fleet:
         room=room_now(fleet),
         loads=loads_of(fleet),
         handing_over=reconciler.memory.claims.held,
+        unlooked=reconciler.moves.unlooked,
         hand_over=hand_over_of(fleet),
         second_opinions=len(reconciler.opinions.trials),
         held=whole(verdict, reconciler.judge),
