@@ -151,6 +151,11 @@ def test_a_release_is_of_a_fleet_or_of_a_service(name: str, kind: str) -> None:
     }
     result, _ = invoked(answers, "release", name)
     assert (result.exit_code, result.stdout) == (0, f"{name}: released panic: 2 of 3\n")
+    let_go |= {"waits_for": "no scraper is alive"}
+    result, _ = invoked(answers, "release", name)
+    assert result.stdout.splitlines()[1] == (
+        f"{name}: it is done when the plan of the fleet is not held any more: no scraper is alive"
+    )
     let_go |= {"leads": False, "leader": "b:9600/1a2b"}
     result, _ = invoked(answers, "release", name)
     assert (result.exit_code, "released here only, which moves nothing" in result.stderr) == (1, True)

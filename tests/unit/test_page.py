@@ -15,6 +15,7 @@ from urllib.parse import quote
 import aiohttp
 import pytest
 
+from promring.core.verdicts import Hold
 from promring.model import Unknown
 from promring.telemetry import log
 from promring.telemetry.events import KEPT, VALUE_MOST, Events
@@ -170,6 +171,19 @@ async def test_who_follows_shows_no_button_that_releases_and_says_that_its_relea
         async with r.session.post(r.url + "/api/v1/services/node/release", headers=TOKEN) as answer:
             said = (await answer.json())["data"]
         assert (said["leads"], said["leader"], len(said["released"])) == (False, None, 1)
+
+
+async def test_a_release_of_a_list_says_that_it_waits_while_the_whole_plan_is_held(tmp_path: Path) -> None:
+    async with running(tmp_path, shrink_threshold=0.7) as r:
+        r.write([{"targets": ["t1:9100"]}])
+
+        async def held() -> bool:
+            return bool((await r.data("/api/v1/services/node"))["withheld"])
+
+        await until(held, "the short list is doubted")
+        r.supervisor.fleets["node"].reconciler.judge.verdict = Hold("no_scrapers", "no scraper is alive")
+        async with r.session.post(r.url + "/api/v1/services/node/release", headers=TOKEN) as answer:
+            assert (await answer.json())["data"]["waits_for"] == "no scraper is alive"
 
 
 async def test_a_page_is_packed_for_those_who_take_it_so_and_says_the_same(tmp_path: Path) -> None:

@@ -300,6 +300,8 @@ def test_an_action_says_who_and_why_and_only_the_last_ones_are_kept() -> None:
     assert (drain.why, drain.by.split(" at ")[0], drain.at, drain.scraper) == ("new disk", "ann", 5.0, "s")
     assert (reload.why, " at " in reload.by) == ("", False)
     assert actions.had("f") == {"s": 9}
+    actions.add(make_mocked_request("POST", "/x"), "undrain", "", fleet="f", scraper="s")
+    assert actions.had("f") == {}, "who leaves later does not begin with these"
     assert [one.action for one in actions.of("other")] == ["reload"]
     for _ in range(KEPT + 5):
         actions.add(make_mocked_request("POST", "/x"), "release", "", fleet="f")

@@ -111,6 +111,8 @@ def release(name: str, controller: Controller, output: Output) -> None:
     if output.is_text:
         for one in answer.data.released:
             say(f"{name}: released {one.reason}: {one.detail}")
+        if answer.data.waits_for:
+            say(f"{name}: it is done when the plan of the fleet is not held any more: {answer.data.waits_for}")
     else:
         output.say(answer.plain())
     if not answer.data.leads:

@@ -43,9 +43,14 @@ class Actions:
         self._log.info("action", action=action, **said, by=one.by, why=why, result=result)
 
     def had(self, fleet: str) -> dict[str, int]:
-        """By scraper of the fleet that was drained: how many targets it had then."""
-        drains = [one for one in self._kept if (one.fleet, one.action) == (fleet, "drain")]
-        return {one.scraper: one.targets for one in drains if one.targets is not None}
+        """By scraper of the fleet that was drained, and not undrained since: how many targets it had then."""
+        found: dict[str, int] = {}
+        for one in self._kept:
+            if (one.fleet, one.action) == (fleet, "drain") and one.targets is not None:
+                found[one.scraper] = one.targets
+            elif (one.fleet, one.action) == (fleet, "undrain"):
+                found.pop(one.scraper, None)
+        return found
 
     def of(self, fleet: str | None = None) -> list[Action]:
         """Of one fleet, and of the process; the newest first."""

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from promring.config.load import FILE_BYTES_MAX, Loaded
 from promring.core.preview import CHANGES_MOST
+from promring.core.verdicts import Hold
 from promring.fleet.fleet import Service
 from promring.model import PromringError
 from promring.reload.decisions import Question
@@ -161,7 +162,8 @@ class Api:
         released = ", ".join(sorted({one.reason for one in let_go}))
         self._actions.add(request, "release", released, fleet=reconciler.fleet, service=service or "")
         leader = self._controller.leadership.known_leader or None
-        return success(Released(reconciler.fleet, service, said(let_go), self.leads, leader))
+        waits_for = reconciler.verdict.detail if service and isinstance(reconciler.verdict, Hold) else None
+        return success(Released(reconciler.fleet, service, said(let_go), self.leads, leader, waits_for))
 
     def changed(self) -> None:
         """Somebody who will ask has changed what is shown."""

@@ -176,3 +176,4 @@ class Released(Answer, frozen=True):
         bool, doc("Whether this controller leads; false: the leader, and so what is delivered, goes on holding it.")
     ]
     leader: Annotated[str | None, doc("Who leads; null: nobody, as far as is known, or there is no lock.")]
+    waits_for: Annotated[str | None, doc("Why it is not done yet: the whole plan is held; null: it is not.")]
