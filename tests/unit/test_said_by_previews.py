@@ -16,12 +16,13 @@ import pytest
 from click.testing import CliRunner
 
 from promring.cli import main
-from promring.core.claims import NEVER, Claims
+from promring.core.claims import Claims
 from promring.core.placement import Policy, place
 from promring.core.preview import preview
 from promring.core.ring import Ring
 from promring.fleet.slicing import InForce
 from promring.model import Scraper
+from promring.model.times import NEVER_ENDS
 from promring.web.answers.fleets import Fleet
 from promring.web.answers.status import Status
 from promring.web.answers.targets import Beside, Place
@@ -148,7 +149,7 @@ async def test_a_second_opinion_is_not_counted_as_a_hand_over(tmp_path: Path) ->
             services = {one.name: describe(one).handing_over for one in fleet.services.values()}
             return {"main": describe_fleet(fleet).handing_over} | services
 
-        assert numbers(NEVER) == {"main": 0, "node": 0, "web": 0}
+        assert numbers(NEVER_ENDS) == {"main": 0, "node": 0, "web": 0}
         assert numbers(time.monotonic() + 30) == {"main": 1, "node": 0, "web": 1}
 
 

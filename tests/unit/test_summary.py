@@ -18,7 +18,7 @@ from promring.audit.settings import AuditKeys
 from promring.audit.watch import Audit
 from promring.config.scraper_api import PLAIN
 from promring.consul.client import Access, Client
-from promring.core.claims import NEVER, Claims
+from promring.core.claims import Claims
 from promring.core.handover import owned_now, without_room
 from promring.core.joined import FleetPool, Part
 from promring.core.placement import Policy, place
@@ -29,6 +29,7 @@ from promring.election.leadership import Leadership
 from promring.fleet.decision_log import FAILED_SAID_MOST
 from promring.fleet.deliveries import ServiceDeliveries
 from promring.model import Scraper, Slice, Unknown
+from promring.model.times import NEVER_ENDS
 from promring.telemetry import log
 from promring.telemetry.log import Logger
 from promring.telemetry.metrics import Metrics
@@ -175,7 +176,7 @@ def test_what_a_drained_scraper_keeps_is_not_taken_off_what_lacks_an_owner() -> 
     scrapers[lacking[:10]] = [one.id for one in placed.scrapers].index("s0:1")
     has = scrapers >= 0
     zeros, names = np.zeros(has.sum()), tuple(one.id for one in placed.scrapers)
-    claims = Claims(names, pool.ids[has], scrapers[has], zeros, zeros + NEVER)
+    claims = Claims(names, pool.ids[has], scrapers[has], zeros, zeros + NEVER_ENDS)
     found, kept = fit(owned_now(claims, placed)), without_room(claims, placed)
     assert (len(lacking), found.ownerless, kept) == (15, 5, {"s0:1": 10})
     said = summary(fleet(fits={"unplaced": found.unplaced, "ownerless": found.ownerless}, scrapers=keeping(10)))
