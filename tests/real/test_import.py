@@ -64,6 +64,10 @@ scrape_configs:
   - job_name: with a kind that promring has not
     static_configs: [{targets: ["m1:1"]}]
     serverset_sd_configs: [{servers: ["127.0.0.1:1"], paths: ["/x"]}]
+  - job_name: equal after relabelling
+    static_configs: [{targets: ["m1:1", "m1:2", "m2:1"]}]
+    relabel_configs:
+      - {source_labels: [__address__], regex: "(.*):.*", target_label: __address__, replacement: "$1:9100"}
   - job_name: federate
     metrics_path: /federate
     params: {"match[]": ['{job="x"}']}
@@ -145,12 +149,13 @@ def test_the_shards_together_have_the_targets_of_the_old_server_label_by_label(t
         "again": 2,
         "mixed": 11,
         "with a kind that promring has not": 1,
+        "equal after relabelling": 2,
         "federate": 1,
         "by file": 6,
     }
     # The one that reads the path of its own list cannot be exact: said before, and seen.
-    assert [(f.code, f.where) for f in proof.findings] == [("PI033", "scrape_configs[7](by file)")], proof.findings
-    assert [f.where for f in found.findings if f.level == "error"] == ["scrape_configs[7](by file).relabel_configs[0]"]
+    assert [(f.code, f.where) for f in proof.findings] == [("PI033", "scrape_configs[8](by file)")], proof.findings
+    assert [f.where for f in found.findings if f.level == "error"] == ["scrape_configs[8](by file).relabel_configs[0]"]
 
 
 def test_a_label_name_that_a_prometheus_2_refuses_is_named_with_the_key_that_helps(

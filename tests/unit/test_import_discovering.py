@@ -16,6 +16,7 @@ from promring.importing.verdicts import Wishes
 
 DOCKER = "docker_sd_configs: [{host: 'tcp://d:1'}]"
 FROM_LABEL = "{source_labels: [__meta_docker_container_label_every], regex: (.+), target_label: __scrape_interval__}"
+AS_THEY_ARE = [("", "__tmp_promring_${1}"), ("", "")]
 OVER = [("__scrape_interval__", NEVER), ("__scrape_timeout__", "10s")]
 
 
@@ -49,7 +50,7 @@ def test_an_interval_of_its_own_costs_no_target_where_targets_are_only_found(tmp
     """Below the timeout of the Prometheus that discovers it would be refused there; above, scraped."""
     found = converted(tmp_path, *lines)
     before = [rule for rule in rules_in(found.configuration.main.text) if rule not in OVER]
-    assert rules_in(found.files[DISCOVERY].content.decode()) == before + OVER
+    assert rules_in(found.files[DISCOVERY].content.decode()) == AS_THEY_ARE + before + OVER
     assert rules_in(found.files[SCRAPERS].content.decode()) == before
     assert rules_in(quiet_text(found.configuration, found.configuration.jobs, {})) == before + OVER
 
@@ -57,7 +58,7 @@ def test_an_interval_of_its_own_costs_no_target_where_targets_are_only_found(tmp
 def test_what_sets_no_interval_is_carried_as_it_is(tmp_path: Path) -> None:
     rules = "relabel_configs: [{action: labelmap, regex: (.+), replacement: 'a_$1'}, {target_label: b, replacement: c}]"
     found = converted(tmp_path, DOCKER, "static_configs: [{targets: ['a:1']}]", rules)
-    assert rules in found.files[DISCOVERY].content.decode()
+    assert rules.partition("[")[2] in found.files[DISCOVERY].content.decode()
 
 
 @pytest.mark.parametrize(
@@ -70,5 +71,10 @@ def test_what_sets_no_interval_is_carried_as_it_is(tmp_path: Path) -> None:
 )
 def test_a_rule_that_drops_by_the_interval_drops_nothing_where_that_is_another(tmp_path: Path, rule: str) -> None:
     found = converted(tmp_path, DOCKER, f"relabel_configs: [{rule}, {{target_label: b, replacement: c}}]")
-    assert rules_in(found.files[DISCOVERY].content.decode()) == [("b", "c")]
+    assert rules_in(found.files[DISCOVERY].content.decode()) == [*AS_THEY_ARE, ("b", "c")]
     assert rule in found.files[SCRAPERS].content.decode()
+
+
+@pytest.mark.parametrize("rules", ["", "relabel_configs: [{source_labels: [a], regex: b, action: keep}]"])
+def test_where_no_rule_changes_labels_none_is_added(tmp_path: Path, rules: str) -> None:
+    assert b"promring_" not in converted(tmp_path, DOCKER, rules).files[DISCOVERY].content

@@ -22,6 +22,10 @@ from promring.importing.verdicts import DROPPING, Judged
 NEVER = "100y"
 TIMES = {"__scrape_interval__": NEVER, "__scrape_timeout__": "10s"}
 """Labels that a target may have of its own, and what they are where it is only found."""
+AS_FOUND = (
+    '{action: labelmap, regex: "(.+)", replacement: "__tmp_promring_${1}"}',
+    '{action: labeldrop, regex: "__tmp_promring_.+"}',
+)
 _WRITING = frozenset(("replace", "lowercase", "uppercase", "hashmod", "labelmap"))
 _GROUP = re.compile(r"\$(?:\w+|\{\w+\})")
 _HEADER = """\
@@ -56,7 +60,8 @@ def _piece(judged: Judged, *, vmagent: bool) -> tuple[Piece, list[str]]:
         piece, left_out = for_prometheus(piece, alone=not job.common)
     piece = without(piece, {"scrape_failure_log_file"})
     piece = piece.changed(absolute_edits(piece.root, job.source.path.absolute().parent))
-    return never(piece), left_out
+    piece = never(piece)
+    return (piece.changed([_as_found(piece)]) if _changes_labels(piece.root) else piece), left_out
 
 
 def never(piece: Piece) -> Piece:
@@ -64,6 +69,27 @@ def never(piece: Piece) -> Piece:
     text, pair = f"scrape_interval: {NEVER}", _pair(piece, "scrape_interval")
     piece = piece.changed([replace_pair(pair, text) if pair else insert_pair(piece.source, piece.root, text)])
     return piece.changed([_overwriting(piece)]) if _may_set_times(piece.root) else piece
+
+
+def _changes_labels(job: Node) -> bool:
+    rules = get(job, "relabel_configs")
+    return rules is not None and any(action_of(rule) not in DROPPING for rule in rules.items)
+
+
+def _as_found(piece: Piece) -> Edit:
+    """Rules before all others that change nothing, but make Prometheus 2.42 take another place in memory for the labels.
+
+    Else it relabels in the place of what it found, and says that it found the result: labels that the scrapers would
+    relabel once more, or that are gone.
+    """
+    pair = _pair(piece, "relabel_configs")
+    assert pair is not None  # they change labels
+    first = pair[1].items[0].start
+    if pair[1].flow:
+        return Edit(first, first, "".join(f"{rule}, " for rule in AS_FOUND))
+    dash = piece.source.text.index("-", pair[1].start)
+    indent = " " * (dash - piece.source.line_start(dash))
+    return Edit(dash, dash, "".join(f"- {rule}\n{indent}" for rule in AS_FOUND))
 
 
 def _pair(piece: Piece, name: str) -> tuple[Node, Node] | None:

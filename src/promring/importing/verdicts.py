@@ -11,6 +11,7 @@ from promring.core.fragment import ID_LABEL
 from promring.importing import keys
 from promring.importing.asked import findings_of_discoveries
 from promring.importing.configuration import Job, action_of, all_rules_of, is_of_prometheus, metric_rules_of, sources_of
+from promring.importing.equal import made_equal
 from promring.importing.findings import Finding
 from promring.importing.hashmod import Shard, Trouble, shards_of
 from promring.importing.inside import (
@@ -152,10 +153,12 @@ def _kept(job: Job, why: str, code: str, shards: tuple[Shard, ...]) -> tuple[Jud
 def _sharded(job: Job, shards: tuple[Shard, ...]) -> tuple[Judged, list[Finding]]:
     found: Native = native(job)
     labels = ("__address__",) if _signed(job) else ()
-    if found.blocks:
+    equal = made_equal(job) if found.blocks else ""
+    if found.blocks and not equal:
         return Judged(job, Verdict.NATIVE, "", found.blocks, shards, labels), []
-    said = [job.finding("PI007", found.why, "found by the Prometheus that discovers")]
-    return Judged(job, Verdict.DISCOVERY, found.why, (), shards, labels), said
+    why = f"relabelling makes one target of {equal}" if equal else found.why
+    said = [job.finding("PI007", why, "found by the Prometheus that discovers")]
+    return Judged(job, Verdict.DISCOVERY, why, (), shards, labels), said
 
 
 def _per_server(job: Job) -> tuple[str, str]:
