@@ -12,8 +12,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from promring.cli import main
-from promring.importing.running import settled_targets, vmagent
+from promring.importing.configuration import read_configuration
+from promring.importing.convert import DISCOVERY, convert
+from promring.importing.running import prometheus, settled_targets, vmagent
+from promring.importing.services import Layout
+from promring.importing.verdicts import Wishes
 from tests.real.conftest import server
+
+pytestmark = pytest.mark.usefixtures("many_watchers")
 
 TEXT = "scrape_configs:\n  # Käse 😀\n  - job_name: nöde\n    static_configs: [{targets: ['a:1']}]\n"
 WIDE = {
@@ -69,6 +75,35 @@ async def test_vmagent_has_the_targets_of_all_jobs_go_through_the_rules_of_globa
         "a": ["yes"],
         "b": ["yes"],
     }
+
+
+CHANGED = """\
+scrape_configs:
+- job_name: j
+  static_configs: [{targets: ["a.example", "b.example"], labels: {gone: x, other: y, %s}}]
+  serverset_sd_configs: [{servers: ["127.0.0.1:1"], paths: ["/x"]}]
+  relabel_configs:
+  - {source_labels: [__address__], regex: "(.*)", target_label: __address__, replacement: "$1:9100"}
+  - {regex: gone, action: labeldrop}
+  - {target_label: job, replacement: z}
+  - {source_labels: [other], target_label: one}
+"""
+
+
+@pytest.mark.parametrize("labels", [1, 13, 60])
+@pytest.mark.parametrize("name", ["prometheus", "prometheus3"])
+async def test_what_was_discovered_is_listed_as_it_was_found(tmp_path: Path, name: str, labels: int) -> None:
+    """2.42 would list what relabelling has made of it: an address that the scrapers rewrite once more, and less labels."""
+    more = {f"l{number:02}": "v" for number in range(labels)}
+    (tmp_path / "prometheus.yml").write_text(CHANGED % json.dumps(more)[1:-1])
+    found = convert([read_configuration(tmp_path / "prometheus.yml")], Wishes(), Layout(("s:9090",)))
+    text = found.files[DISCOVERY].content.decode()
+    async with prometheus(server(name), tmp_path / "run", text) as url:
+        (targets,) = await settled_targets([url], lambda some: bool(some[0]), discovered=True)
+    own = ("__scheme__", "__metrics_path__", "__scrape_interval__", "__scrape_timeout__")
+    listed = [{k: v for k, v in one.labels if k not in own} for one in targets["j"]]
+    expected = [{"__address__": f"{x}.example", "job": "j", "gone": "x", "other": "y", **more} for x in "ab"]
+    assert sorted(listed, key=lambda one: one["__address__"]) == expected
 
 
 def test_where_the_programs_of_two_versions_disagree_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

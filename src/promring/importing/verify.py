@@ -28,7 +28,7 @@ from promring.core.joined import FleetPool, FleetShares, Part, salt_of
 from promring.core.placement import Policy, place
 from promring.core.pool import merge_sources, pool_of
 from promring.core.ring import Ring
-from promring.discovery import SourceContext
+from promring.discovery import Source
 from promring.importing import programs, vmagent
 from promring.importing.configuration import Job, global_of_vmagent, is_of_prometheus, rules_of
 from promring.importing.convert import DISCOVERY, PROMRING, SCRAPERS, Converted, scraper_files
@@ -189,15 +189,14 @@ class _Differential:
             return {}
         jobs = {found.names[judged.job.name]: judged.job for judged in wanted if judged.verdict.sharded}
         context = replace(source_context(settings, self.folder / PROMRING, Shared()), once=True)
-        return {
-            service.name: await self._pool(service, context, jobs[service.name])
-            for service in settings.shard_services
-            if service.name in jobs
-        }
+        services = [service for service in settings.shard_services if service.name in jobs]
+        sources = [build_sources(service, context) for service in services]  # all: one reading of the engine is for all
+        pairs = zip(services, sources, strict=True)
+        return {service.name: await self._pool(service, built, jobs[service.name]) for service, built in pairs}
 
-    async def _pool(self, service: ShardService, context: SourceContext, job: Job) -> TargetPool:
+    async def _pool(self, service: ShardService, sources: Mapping[str, Source], job: Job) -> TargetPool:
         lists = {}
-        for name, source in build_sources(service, context).items():
+        for name, source in sources.items():
             try:
                 lists[name] = await source.fetch()
             except DiscoveryError as error:
