@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 from promring.cli import COMMANDS, main
 from promring.demo.process import free_port
+from promring.reload.decisions import FORCE
 from tests.fakes.answers import answer_of
 from tests.fakes.controller import FakeController, error, status
 
@@ -429,6 +430,13 @@ def test_several_errors_of_a_configuration_are_a_line_each() -> None:
     with FakeController({"/-/reload": (400, error("bad_data", said))}) as fake:
         result = CliRunner().invoke(main, ["reload", "--url", fake.url])
     assert result.stderr == f"Error: {fake.url}: a.yml:1: x: is required\n  a.yml:2: y: \\x1b[2J\n"
+
+
+def test_what_refuses_a_reload_and_what_forces_it_are_a_line_each() -> None:
+    lost = "main: capacity_short: 105 targets have no room"
+    with FakeController({"/-/reload": (409, error("conflict", f"{lost}\nnothing is changed; {FORCE}"))}) as fake:
+        result = CliRunner().invoke(main, ["reload", "--url", fake.url])
+    assert result.stderr == f"Error: {fake.url}: {lost}\n  nothing is changed; {FORCE}\n"
 
 
 @pytest.mark.parametrize(

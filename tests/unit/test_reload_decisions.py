@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from promring.config.load import loads
 from promring.config.settings import Settings, ShardService
@@ -20,7 +21,7 @@ from promring.core.pool import merge, pool_of
 from promring.core.recall import recalled
 from promring.core.standing import History
 from promring.core.unresponsive import Answers
-from promring.delivery import Leads, Outcome, always
+from promring.delivery import How, Leads, Outcome, always
 from promring.fleet.asks import Asks
 from promring.fleet.departures import PROOF_S, Departures
 from promring.fleet.facts import FactBoard
@@ -548,6 +549,7 @@ def test_one_that_somebody_else_registered_is_a_scraper_like_any_other() -> None
 class Sink:
     means = "memory"
     pulled = False
+    outcome: How = "failed"
 
     def __init__(self) -> None:
         self.given: list[tuple[str, str, str]] = []
@@ -556,7 +558,7 @@ class Sink:
     async def deliver(self, slices: Sequence[Slice], leads: Leads = always) -> list[Outcome]:
         self.now = slices
         self.given += [(s.service, s.scraper.id, s.sha256) for s in slices]
-        return [Outcome(s.scraper.id, "failed", "no") for s in slices]
+        return [Outcome(s.scraper.id, self.outcome, "no") for s in slices]
 
 
 async def test_an_old_way_gets_each_slice_by_the_names_before_until_every_scraper_has_asked() -> None:
@@ -581,6 +583,16 @@ async def test_an_old_way_gets_each_slice_by_the_names_before_until_every_scrape
     sink.given.clear()
     await retirement.deliver(slices, always, pushes=True)
     assert (sink.given, retirement.ways) == ([], [])
+
+
+async def test_a_failure_at_an_old_place_is_told_once_until_it_ends() -> None:
+    old, sink = of(settings(service("old"))), Sink()
+    retirement = Retirement([Retiring(OldWay(old.delivery[0], old), sink)], service="new", log=log.get())
+    slices = [Slice("new", Scraper("h", "h", 9090), Generation(1, 1), b"[]\n", 0)]
+    with capture_logs() as lines:
+        for sink.outcome in ("failed", "waiting", "failed", "waiting", "failed", "written", "failed"):
+            await retirement.deliver(slices, always, pushes=True)
+    assert [line["event"] for line in lines] == ["old_delivery_failed"] * 2
 
 
 async def test_what_an_old_way_serves_is_withdrawn_and_its_files_stay() -> None:

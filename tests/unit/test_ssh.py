@@ -102,6 +102,14 @@ async def test_a_slice_for_a_bad_host_or_for_a_file_that_is_taken_fails_and_says
     assert outcomes[2].error == "'-x':/srv/x.json: not a host name"
 
 
+@pytest.mark.parametrize("text", ["", "# all hosts\n\n"])
+def test_known_hosts_without_a_line_are_named_before_the_first_delivery(tmp_path: Path, text: str) -> None:
+    make_key(tmp_path / "key")
+    (tmp_path / "known_hosts").write_text(text)
+    ((path, why),) = settings(tmp_path).doubts()
+    assert (path, why) == (("known_hosts",), f"{tmp_path}/known_hosts: it has no line, so no host is trusted")
+
+
 async def test_key_files_that_are_not_ones_are_named(tmp_path: Path) -> None:
     delivery = SshDelivery(settings(tmp_path), log.get())
     (tmp_path / "key").write_text("nonsense")

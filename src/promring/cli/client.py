@@ -30,6 +30,7 @@ BODY_BYTES_MAX = 64 * 1024 * 1024
 TEXT_MOST = 200
 TOKEN_BYTES_MAX = 64 * 1024
 _PLACED = re.compile(r"[^\n]+:\d+: ")
+_REFUSED = re.compile(r"(?:[^\n]+\n)+nothing is changed; [^\n]+")
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
@@ -187,8 +188,9 @@ def _envelope(body: bytes) -> Envelope:
 
 
 def _in_lines(error: str) -> str:
-    """The errors of a configuration a line each; anything else is one line, whatever is in it."""
-    return "\n  ".join(map(clean, error.split("\n"))) if _PLACED.match(error) else clean(error)
+    """The errors of a configuration, and of a reload that is refused, a line each; anything else is one line."""
+    several = _PLACED.match(error) or _REFUSED.fullmatch(error)
+    return "\n  ".join(map(clean, error.split("\n"))) if several else clean(error)
 
 
 def segment(text: str) -> str:

@@ -113,7 +113,9 @@ class SshSettings(DeliverySettings):
             yield ("certificate_file",), f"{self.key_files.certificate}: {why}"
 
     def doubts(self) -> Iterator[Problem]:
-        """Lines of known_hosts that are skipped; where it cannot be read or has no line, that is a problem already."""
+        """Lines of known_hosts that are skipped, and one without any: hosts may be added later. Where it cannot be read, or
+        all of its lines are skipped, that is a problem already.
+        """
         if why := read_as_pattern(self.path):
             yield ("path",), why
         try:
@@ -123,6 +125,8 @@ class SshSettings(DeliverySettings):
             return
         if trust.skipped and trust.lines:
             yield ("known_hosts",), f"{self.known_hosts}: {trust.said}"
+        if not (trust.skipped or trust.lines):
+            yield ("known_hosts",), f"{self.known_hosts}: it has no line, so no host is trusted"
 
 
 class SshDelivery:

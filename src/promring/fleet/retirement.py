@@ -21,6 +21,7 @@ from promring.runtime.wording import wording
 from promring.telemetry.log import Logger
 
 NAMED_MOST = 100
+RETIRED = "not written any more; remove them, unless an agent keeps its files there now"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +119,16 @@ class Retirement:
         for way in ways:
             self.ways.remove(way)
             places = ",".join(way.way.where(nodes)[:NAMED_MOST])
-            self._log.info(
-                "delivery_retired", kind=way.way.delivery.kind, places=places, note="not written any more; remove them"
-            )
+            self._log.info("delivery_retired", kind=way.way.delivery.kind, places=places, note=RETIRED)
             if isinstance(way.delivery, Closing):
                 await way.delivery.close()
 
     def _say_failed(self, outcomes: Sequence[Outcome]) -> None:
-        """Each once while it is for the same reason."""
+        """Each once while it is for the same reason: until the scraper has its slice, or is gone. One that waits for its
+        next try has failed no less.
+        """
         failed = {(o.scraper, wording(o.error)): o.error for o in outcomes if o.is_theirs}
         for scraper, words in sorted(failed.keys() - self._failed):
             self._log.warning("old_delivery_failed", scraper=scraper, error=failed[scraper, words])
-        self._failed = set(failed)
+        still = {o.scraper for o in outcomes if not o.is_there}
+        self._failed = {one for one in self._failed | failed.keys() if one[0] in still}
