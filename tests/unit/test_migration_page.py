@@ -49,6 +49,8 @@ def test_an_import_of_the_page_makes_a_fleet_of_three_that_share_the_job(way: st
     (job,) = yaml.safe_load((tmp_path / way / "prometheus.yml").read_text())["scrape_configs"]
     assert [one["url"] for one in job["http_sd_configs"]] == ["http://promring.example:9600/sd/node/SCRAPER"]
     assert "hashmod" not in str(job)
+    refused_by_vmagent = [key for one in job["http_sd_configs"] for key in one if key == "refresh_interval"]
+    assert bool(refused_by_vmagent) is (way != "vmagent")
 
 
 def test_what_prome_shard_had_is_a_configuration_that_promring_takes_and_a_job_that_reads_its_file(tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ class Wanted:
     scrapers: tuple[str, ...]
     slices: str
     http_sd: str
+    reader: str
     discovery_url: str
     verify: bool
     old: str | None
@@ -72,6 +73,14 @@ class Wanted:
 @click.option("--scraper", "scrapers", multiple=True, metavar="HOST:PORT", help="A scraper of the new fleet; for each one.")
 @click.option("--slices", default="promring", show_default=True, help="Folder of the slices, from that of prometheus.yml.")
 @click.option("--http-sd", metavar="URL", default="", help="Scrapers ask promring at this URL instead of reading files.")
+@click.option(
+    "--for",
+    "reader",
+    type=click.Choice(["prometheus", "vmagent"]),
+    default="prometheus",
+    show_default=True,
+    help="What the scrapers are. A file with keys of vmagent's is for vmagent in any case.",
+)
 @click.option("--discovery-url", default="http://127.0.0.1:9090", show_default=True, help="The Prometheus that discovers.")
 @click.option("--verify", is_flag=True, help="Prove with real Prometheus servers that every target stays what it is.")
 @click.option("--from", "old", metavar="URL", help="The old server: what it scrapes, and how many scrapers that needs.")
@@ -138,7 +147,8 @@ def _layout(wanted: Wanted) -> Layout:
     for option, url in (("--http-sd", wanted.http_sd), ("--discovery-url", wanted.discovery_url)):
         if url and not _is_base(url):
             raise click.BadParameter(f"{scrub(url)!r} is not http(s)://host:port", param_hint=option)
-    return Layout(wanted.scrapers, wanted.slices.rstrip("/") or "/", wanted.http_sd.rstrip("/"), wanted.discovery_url)
+    slices, http_sd = wanted.slices.rstrip("/") or "/", wanted.http_sd.rstrip("/")
+    return Layout(wanted.scrapers, slices, http_sd, wanted.discovery_url, wanted.reader == "vmagent")
 
 
 def _is_base(url: str) -> bool:

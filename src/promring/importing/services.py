@@ -34,13 +34,14 @@ shard_services:
 class Layout:
     """How the new files refer to each other. ``slices``: the folder of slices on a scraper, relative to its prometheus.yml,
     where an agent writes them; ``http_sd``: promring's URL, where the scrapers ask instead; ``discovery_url``: where the
-    Prometheus that discovers is.
+    Prometheus that discovers is; ``for_vmagent``: the scrapers are vmagents, which refuse keys that they do not have.
     """
 
     scrapers: tuple[str, ...] = ()
     slices: str = "promring"
     http_sd: str = ""
     discovery_url: str = "http://127.0.0.1:9090"
+    for_vmagent: bool = False
 
     @property
     def discoverer(self) -> str:
@@ -52,6 +53,7 @@ class Layout:
         """What finds the targets of a service on a scraper: a key and its value. ``folder``: of the file that says it,
         relative to prometheus.yml. Prometheus looks from there, vmagent from its main file.
         """
+        vmagent = vmagent or self.for_vmagent
         if not self.http_sd:
             there = vmagent or Path(self.slices).is_absolute()
             slices = self.slices if there else os.path.relpath(self.slices, folder or ".")
