@@ -249,6 +249,17 @@ def test_vmagent_takes_what_is_written_of_what_it_took(tmp_path: Path) -> None:
     assert taken >= 2
 
 
+@pytest.mark.parametrize("reader", ["vmagent", "prometheus"])
+def test_a_vmagent_starts_with_what_is_written_for_vmagents_of_a_plain_file(tmp_path: Path, reader: str) -> None:
+    program, plain = server("vmagent"), tmp_path / "plain.yml"
+    plain.write_text("scrape_configs: [{job_name: a, static_configs: [{targets: ['10.0.0.1:1']}]}]")
+    arguments = ["import", str(plain), "--out", str(tmp_path / "new"), "--http-sd", "http://127.0.0.1:9600", "--for", reader]
+    assert CliRunner().invoke(main, arguments).exit_code == 0
+    flags = [f"-promscrape.config={tmp_path}/new/{SCRAPERS}", "-remoteWrite.url=http://127.0.0.1:9/", "-dryRun"]
+    done = subprocess.run([program, *flags], capture_output=True, check=False, cwd=tmp_path)
+    assert (done.returncode == 0) is (reader == "vmagent"), done.stderr.decode()
+
+
 @pytest.mark.parametrize(
     "keys_of_job",
     [
