@@ -67,7 +67,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "room": ("unit/test_room.py", "unit/test_handover_rules.py"),
     "trials": ("unit/test_second_opinion.py", "unit/test_second_opinion_rules.py", "unit/test_idle.py"),
     "second_opinion": ("unit/test_second_opinion.py", "unit/test_second_opinion_rules.py", "unit/test_idle.py"),
-    "sight": ("unit/test_watch.py",),
+    "sight": ("unit/test_watch.py", "laws/test_fleet_pool.py", "laws/test_coverage.py"),
     "takers": ("laws/test_takers.py", "unit/test_coverage.py"),
     "twins": ("unit/test_entitled.py",),
     "verdicts": ("unit/test_guard.py", "unit/test_entitled.py"),

@@ -8,9 +8,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promring.core.coverage import Seen, coverage, together
+from promring.core.coverage import Seen, coverage
 from promring.core.joined import salted
 from promring.core.pool import pool_of
+from promring.core.sight import together
 from promring.model import LONG_AGO, Placement, Scraper, TargetGroup, TargetPool
 
 SCRAPERS = tuple(Scraper(name, name, 0) for name in "abcd")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promring.core.claims import NO_CLAIMS, Taken
-from promring.core.coverage import Seen, together
+from promring.core.coverage import Seen
 from promring.core.difference import compare
 from promring.core.evidence import Evidence, Handover
 from promring.core.fragment import target
@@ -19,6 +19,7 @@ from promring.core.placement import Policy, place
 from promring.core.plan import rows_of, shares
 from promring.core.pool import merge, pool_of
 from promring.core.ring import Ring
+from promring.core.sight import together
 from promring.model import Scraper, TargetGroup, TargetPool
 
 FLEET = "main"

@@ -16,6 +16,7 @@ from promring.audit.answers import AuditError, NoPoolError, Told
 from promring.audit.look import Look
 from promring.audit.mistaken import with_mistaken
 from promring.audit.times import interval_s
+from promring.core.claims import shown_by
 from promring.core.coverage import Active, Coverage, Index, Seen, coverage
 from promring.core.fragment import ID_LABEL, decode, fragments, identities
 from promring.core.placement import Policy, place
@@ -258,6 +259,21 @@ def test_what_scrapers_say_they_drop_is_read() -> None:
     assert read(*[elsewhere] * 9_999).hidden == 0
     bare = {"discoveredLabels": {ID_LABEL: f"{int(pool.ids[2]):016x}"}}
     assert read(bare).dropped.tolist() == [int(pool.ids[2])], "relabelling took its job away"
+
+
+def test_what_a_scraper_drops_without_an_id_is_unproved_and_of_another_list() -> None:
+    """Its reload was refused, and it goes on with its own list of before, of which a hashmod rule drops a part."""
+    pool = pool_of(["t:1", "u:1"])
+    index = Index(pool)
+    mine, dropped = ({"__address__": address, "job": "x"} for address in ("t:1", "u:1"))
+    seen = index.seen(1.0, [Active(mine, up=True)])
+    data = {"activeTargets": [], "droppedTargets": [{"discoveredLabels": dropped}]}
+    seen = with_dropped(seen, Told(msgspec.json.encode({"status": "success", "data": data}), 1.0), "x", index)
+    assert (len(seen.dropped), len(seen.unlabelled), len(seen.dropped_bare)) == (0, 1, 1)
+    told = coverage(place(pool, Ring((Scraper("a:1", "a", 1),), 8), Policy()), {"a:1": seen}, {})
+    assert (len(told.unproved), len(told.missing)) == (2, 0)
+    scraped = [decode(pool.fragment(row)).address == "t:1" for row in range(2)]
+    assert shown_by(seen, pool.ids).tolist() == scraped, "what it drops it does not scrape"
 
 
 def test_targets_that_are_shown_without_their_id_are_unproved_and_those_of_no_list_foreign() -> None:

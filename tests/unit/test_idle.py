@@ -376,6 +376,15 @@ def test_what_relabelling_drops_or_hides_is_not_lacking(how: str) -> None:
     assert opinions.down == {}
 
 
+def test_what_a_scraper_drops_of_another_list_than_its_slice_is_lacking() -> None:
+    """Its new configuration was refused, and its old job of the same name keeps a part by a hash: without ids."""
+    fleet = Fleet()
+    fleet.without = {A: ("db",)}
+    lost = np.array(sorted(of_service(owned(PLACED, MEMBERS[0]), "db")), dtype=np.uint64)
+    fleet.more = {A: {"dropped_bare": lost}}
+    assert ("db", A) in fleet.looked(10).jobs.idle
+
+
 def test_a_list_is_given_some_time_to_be_applied_and_one_that_was_not_taken_is_not_lacking() -> None:
     claims = claims_of(PLACED, 100.0)
     seen = {A: seen_with((), 100.0 + GIVEN_S)}

@@ -165,7 +165,7 @@ def with_dropped(seen: Seen, told: Told, scrape_pool: str, index: Index) -> Seen
     """
     around: list[_Around] = []
     parts: list[Keys] = [NO_IDS]
-    bare: list[Keys] = [seen.unlabelled]
+    bare: list[Keys] = []
     batch: list[Mapping[str, str]] = []
     listed = every = 0
     for entry in _entries(told.body, "dropped", around):
@@ -180,10 +180,10 @@ def with_dropped(seen: Seen, told: Told, scrape_pool: str, index: Index) -> Seen
             bare.append(index.unlabelled(batch))
             batch = []
     parts += [index.dropped(batch), twins_beside(index.pool, seen.ids)]
-    unlabelled = np.unique(np.concatenate([*bare, index.unlabelled(batch)]))
+    dropped_bare = np.unique(np.concatenate([*bare, index.unlabelled(batch)]))
     counts = around[0].dropped_target_counts if around else None
     hidden = max(0, counts.get(scrape_pool, 0) - listed) if counts else HIDDEN_ALL if every == DROPPED_SHOWN else 0
-    return replace(seen, dropped=np.unique(np.concatenate(parts)), hidden=hidden, unlabelled=unlabelled)
+    return replace(seen, dropped=np.unique(np.concatenate(parts)), hidden=hidden, dropped_bare=dropped_bare)
 
 
 def _of_pool(one: _Target, scrape_pool: str, *, own_jobs: bool) -> bool:

@@ -213,7 +213,7 @@ class Asker:
             elif time.monotonic() - self._dropped_at.get((service, scraper), 0.0) >= DROPPED_AGAIN_S:
                 due[service] = one
             elif (before := expected.looks[service].seen.get(scraper)) is not None:
-                found[service] = replace(one, dropped=before.dropped, hidden=before.hidden)
+                found[service] = replace(one, dropped=before.dropped, hidden=before.hidden, dropped_bare=before.dropped_bare)
         if not due:
             return found
         self._dropped_at |= {(service, scraper): one.at for service, one in due.items()}

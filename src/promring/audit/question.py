@@ -13,8 +13,9 @@ from promring.audit.answers import AuditError
 from promring.audit.clocks import Clocks
 from promring.audit.look import Look
 from promring.config.scraper_api import ScraperApi
-from promring.core.coverage import NO_IDS, Seen, together
+from promring.core.coverage import NO_IDS, Seen
 from promring.core.joined import FleetPool, FleetShares
+from promring.core.sight import together
 from promring.model import Keys, Placement, Scraper
 
 

@@ -148,7 +148,7 @@ def taken_at(
 
 
 def shown_by(one: Seen, ids: Keys) -> Flags:
-    """For each id whether the scraper lists it, drops it, or may be what it shows without an id."""
+    """For each id whether the scraper lists it, drops it, or may scrape it without an id."""
     return among(one.ids, ids) | among(one.dropped, ids) | among(one.unlabelled, ids)
 
 

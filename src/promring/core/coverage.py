@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from promring.core.fragment import ID_LABEL, id_of
-from promring.core.joined import salted
 from promring.core.marks import Marks
 from promring.core.plan import rows_of, shares
 from promring.core.shown import ids_shown
@@ -81,8 +80,14 @@ class Seen:
     """By id: why the last scrape failed, of the first ``ERRORS_KEPT``."""
     unlabelled: Keys = field(default_factory=NO_IDS.copy)
     """Ids of targets that may be among those that it shows without an id (``core/unlabelled``), ascending."""
+    dropped_bare: Keys = field(default_factory=NO_IDS.copy)
+    """The same among those that it drops: it scrapes none of these, and has them from another list than its slice."""
     stale_s: Times | None = None
     """float64, of each row: how long ago it may have been asked to count as asked; None: by ``interval_s``."""
+
+    @property
+    def bare(self) -> Keys:
+        return np.concatenate([self.unlabelled, self.dropped_bare])
 
     @property
     def scraped(self) -> Flags:
@@ -122,32 +127,6 @@ class Seen:
         if np.array_equal(self.ids, ids):
             return True
         return np.array_equal(np.union1d(self.ids, np.intersect1d(self.dropped, ids)), ids)
-
-
-def together(seen: Mapping[str, Seen], salts: Mapping[str, int]) -> Seen:
-    """What one scraper does of all services of a fleet, asked at one moment: with the ids of the fleet. ``seen`` by service,
-    not empty.
-    """
-    if len(seen) == 1 and not any(salts.values()):
-        return next(iter(seen.values()))
-    each = [(one, salts[service]) for service, one in seen.items()]
-    order = np.argsort(ids := np.concatenate([salted(one.ids, salt) for one, salt in each]), kind="stable")
-    return Seen(
-        min(one.at for one, _ in each),
-        ids[order],
-        np.concatenate([one.scraped_at for one, _ in each])[order],
-        np.concatenate([one.up for one, _ in each])[order],
-        max(one.interval_s for one, _ in each),
-        dropped=np.sort(np.concatenate([salted(one.dropped, salt) for one, salt in each])),
-        denied=np.sort(np.concatenate([salted(one.denied, salt) for one, salt in each])),
-        untold=np.sort(np.concatenate([salted(one.untold, salt) for one, salt in each])),
-        hidden=sum(one.hidden for one, _ in each),
-        foreign=tuple(address for one, _ in each for address in one.foreign)[:FOREIGN_KEPT],
-        foreign_count=sum(one.foreign_count for one, _ in each),
-        never_asked=next((one.never_asked for one, _ in each if one.never_asked), ""),
-        unlabelled=np.sort(np.concatenate([salted(one.unlabelled, salt) for one, salt in each])),
-        stale_s=np.concatenate([np.full(len(one.ids), one.stale_after_s) for one, _ in each])[order],
-    )
 
 
 class Index:
@@ -296,7 +275,7 @@ def coverage(
         dropped[compared.dropped] = True  # whoever has it in its list, as with what is covered
         if len(compared.missing) <= one.hidden:  # it drops so many without saying which
             unknown[compared.missing] = True
-        unknown[np.intersect1d(compared.missing, _known(pool, one.unlabelled))] = True
+        unknown[np.intersect1d(compared.missing, _known(pool, one.bare))] = True
         scrapers[scraper.id] = compared.counts
     if asked is not None and asked is not pool:
         unknown |= rows_of(asked, pool.ids) == len(asked)
@@ -336,7 +315,7 @@ def _compared(pool: TargetPool, expected: Rows, one: Seen, marks: Marks) -> _Com
         foreign=len(np.unique(strange)) + int((~there).sum()) + one.foreign_count,
         down=len(expected) - len(open_) - int(mine.sum()),
         dropped=len(left_out),
-        never_asked=one.never_asked or one.still or (TAKEN_AWAY if len(missing) and len(one.unlabelled) else ""),
+        never_asked=one.never_asked or one.still or (TAKEN_AWAY if len(missing) and len(one.bare) else ""),
         denied=int(marks.put(denied)[missing].sum()),
     )
     return _Compared(asked, succeeded, beyond, missing, dropped, counts)

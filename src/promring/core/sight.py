@@ -6,7 +6,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from promring.core.coverage import Seen
+import numpy as np
+
+from promring.core.coverage import FOREIGN_KEPT, Seen
+from promring.core.joined import salted
 from promring.model import Placement, ServiceScraper
 
 
@@ -32,3 +35,30 @@ class Sight:
     running: Mapping[str, Mapping[str, Runs]]
     intervals: Mapping[ServiceScraper, float]
     began: float | None
+
+
+def together(seen: Mapping[str, Seen], salts: Mapping[str, int]) -> Seen:
+    """What one scraper does of all services of a fleet, asked at one moment: with the ids of the fleet. ``seen`` by service,
+    not empty.
+    """
+    if len(seen) == 1 and not any(salts.values()):
+        return next(iter(seen.values()))
+    each = [(one, salts[service]) for service, one in seen.items()]
+    order = np.argsort(ids := np.concatenate([salted(one.ids, salt) for one, salt in each]), kind="stable")
+    return Seen(
+        min(one.at for one, _ in each),
+        ids[order],
+        np.concatenate([one.scraped_at for one, _ in each])[order],
+        np.concatenate([one.up for one, _ in each])[order],
+        max(one.interval_s for one, _ in each),
+        dropped=np.sort(np.concatenate([salted(one.dropped, salt) for one, salt in each])),
+        denied=np.sort(np.concatenate([salted(one.denied, salt) for one, salt in each])),
+        untold=np.sort(np.concatenate([salted(one.untold, salt) for one, salt in each])),
+        hidden=sum(one.hidden for one, _ in each),
+        foreign=tuple(address for one, _ in each for address in one.foreign)[:FOREIGN_KEPT],
+        foreign_count=sum(one.foreign_count for one, _ in each),
+        never_asked=next((one.never_asked for one, _ in each if one.never_asked), ""),
+        unlabelled=np.sort(np.concatenate([salted(one.unlabelled, salt) for one, salt in each])),
+        dropped_bare=np.sort(np.concatenate([salted(one.dropped_bare, salt) for one, salt in each])),
+        stale_s=np.concatenate([np.full(len(one.ids), one.stale_after_s) for one, _ in each])[order],
+    )
