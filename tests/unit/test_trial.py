@@ -31,8 +31,9 @@ SSH = 'ssh: {user: u, path: "/x/{host}.json", identity_file: key, known_hosts: k
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """With a key, known hosts and targets."""
-    asyncssh.generate_private_key("ssh-ed25519").write_private_key(tmp_path / "key")
-    (tmp_path / "known_hosts").touch()
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    key.write_private_key(tmp_path / "key")
+    (tmp_path / "known_hosts").write_text(f"a {key.export_public_key().decode()}")
     (tmp_path / "targets").mkdir()
     (tmp_path / "targets/a.json").write_text("[]")
     (tmp_path / "good.py").write_text("def targets(): raise SystemExit('it was called')\nnot_one = 3\n")

@@ -51,7 +51,8 @@ class Active(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Seen:
-    """What one scraper was seen doing, asked ``at`` (monotonic seconds). One row a target of the pool, ids ascending.
+    """What one scraper was seen doing, asked ``at`` (monotonic seconds): an attribute for each thing that it tells. One row
+    a target of the pool, ids ascending.
 
     ``scraped_at``  float64, monotonic seconds: when it last asked the target, or a little earlier; ``LONG_AGO``: it did not
     ``up``          whether that scrape was a good one
