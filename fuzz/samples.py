@@ -82,8 +82,8 @@ ETCD = b"""{"succeeded": true, "responses": [
  {"response_range": {"kvs": [{"key": "cA==", "create_revision": "7", "mod_revision": "7", "lease": "77", "value": "bWU="}]}},
  {"response_range": {"kvs": [{"mod_revision": "9", "value": "e30="}]}}]}"""
 ETCD_OURS = b"""{"ID": "77", "TTL": "4", "result": {"ID": "77", "TTL": "4"}, """ + ETCD[1:]
-NOTE = b"""{"leader": "a", "epoch": 7, "told": {"drained": {"main": ["10.0.0.1:9090"]}, "lists": {}, "released": {},
- "down": {"main": [{"id": "a:1", "host": "a", "port": 1}]}}}"""
+NOTE = b"""{"leader": "a", "epoch": 7, "drained": {"main": ["10.0.0.1:9090"]}, "lists": {}, "released": {},
+ "down": {"main": [{"id": "a:1", "host": "a", "port": 1}]}}"""
 TARGETS = b"""{"status": "success", "data": {"activeTargets": [{"discoveredLabels": {"__address__": "a:1", "job": "job"},
  "labels": {}, "scrapePool": "job", "lastError": "", "lastScrape": "2026-01-01T00:00:00.123456789Z", "health": "up",
  "scrapeInterval": "15s"}], "droppedTargets": [{"discoveredLabels": {"__address__": "b:1"}, "scrapePool": "job"}],

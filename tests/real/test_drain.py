@@ -130,7 +130,9 @@ async def test_what_has_no_room_elsewhere_is_said_before_and_stays(
         assert f"{SERVICE}: 9 of {had} cannot move: no room within capacity" in drain.lines
         assert re.search(r"which then carry at most 18 of 18 \(", drain.lines[0])
         assert f"{drained.id} not drained: 9 of {had} cannot move: no room within capacity" in drain.lines[-1]
-        assert len(s.slice_of(drained)) == 9
+        await until(
+            lambda: len(s.slice_of(drained)) == 9, "its file has what it keeps"
+        )  # written a moment after it is decided
         assert (await row(s, drained))["no_room"] == 9
         described = await s.controller.ask(s.session, f"services/{SERVICE}")
         assert "targets stay where they shall not be: no room elsewhere" in described["summary"]["text"]

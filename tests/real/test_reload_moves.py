@@ -19,6 +19,7 @@ import aiohttp
 import pytest
 from testbed.consul import ConsulProcess
 
+from promring.delivery.askers import ONE_LOOK_S
 from promring.demo.controller import Controller
 from promring.demo.process import free_port
 from promring.demo.scraper import ScraperProcess, SdConfig
@@ -387,6 +388,7 @@ async def test_the_old_way_goes_on_until_the_new_one_is_used(tmp_path: Path, pro
             for _ in range(3):
                 async with m.session.get(f"{m.controller.url}/sd/pool/{scraper.id}") as answer:
                     assert answer.status == 200
+                await asyncio.sleep(ONE_LOOK_S + 0.1)
         await until(lambda: len(m.said("delivery_retired")) == 1, "the files are not written any more")
         assert (await m.status())["retiring"] == []
         status, text = await m.reload(m.service())

@@ -96,24 +96,6 @@ async def test_a_frozen_host_holds_up_no_change_and_catches_up_with_the_newest_b
         await until(lambda: caught_up(delivery, f), "the newest, not the one that was wanted when the try began")
 
 
-async def test_a_host_whose_slice_is_only_looked_at_again_has_it_while_that_takes_long(tmp_path: Path) -> None:
-    """Else a quiet fleet has scrapers that are *not delivered to* for a moment, each minute."""
-    async with fleet(tmp_path) as f:
-        delivery = delivery_of(f, pace=SshPace(recheck_s=0.0), timeout_s=patient(3))
-        await all_have(OLD, delivery)
-        f.sshd[A].signal_all(signal.SIGSTOP)
-        assert kinds(await delivery.deliver(slices(OLD)))[0] == "same"
-        told: list[str] = []
-
-        async def failed() -> bool:
-            told.append(kinds(await delivery.deliver(slices(OLD)))[0])
-            return told[-1] == "failed"
-
-        await until(failed, "the look has failed", 60)
-        assert set(told[:-1]) <= {"same"}
-        assert kinds(await delivery.deliver(slices(OLD)))[0] == "waiting", "nobody knows any more"
-
-
 async def caught_up(delivery: SshDelivery, f: Fleet) -> bool:
     await delivery.deliver(slices(NEWEST, (1, 3)))
     return f.path(A).read_bytes() == NEWEST

@@ -126,7 +126,7 @@ async def test_a_real_prometheus_draws_every_panel_and_raises_alerts(tmp_path: P
         await until(partial(w.fires, "PromringTargetsUnplaced"), "the alert about a target without a scraper")
         said = (await w.firing())["PromringTargetsUnplaced"]
         assert (said["labels"]["severity"], said["labels"]["service"]) == ("critical", "node")
-        assert said["annotations"]["summary"] == "Targets of node that have no scraper: 1."
+        assert said["annotations"]["summary"] == "Targets of node that lack a scraper: 1."
 
         async def has_data(panel: dict[str, Any]) -> bool:
             found = await asyncio.gather(*(w.series(filled_in(target["expr"])) for target in panel["targets"]))

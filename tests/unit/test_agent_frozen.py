@@ -34,11 +34,24 @@ def said() -> io.StringIO:
 
 
 class Mortal(FakeSlices):
-    """``alive``: whether ``/-/healthy`` is answered, with ``status``."""
+    """``alive``: whether ``/-/healthy`` is answered, with ``status``; ``slow``: whether a list takes seconds to arrive."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.alive, self.status, self.looks = True, 200, 0
+        self.alive, self.status, self.looks, self.slow = True, 200, 0, False
+
+    async def arriving(self, request: web.Request) -> web.StreamResponse:
+        whole = await self.get(request)
+        if not self.slow:
+            return whole
+        assert isinstance(whole.body, bytes)
+        answer = web.StreamResponse(headers={"Content-Type": whole.headers["Content-Type"]})
+        answer.content_length = len(whole.body)
+        await answer.prepare(request)
+        await answer.write(whole.body[:10])
+        await asyncio.sleep(5.0)
+        await answer.write(whole.body[10:])
+        return answer
 
     async def healthy(self, _: web.Request) -> web.Response:
         self.looks += 1
@@ -52,7 +65,7 @@ async def mortals() -> AsyncIterator[tuple[Mortal, Mortal]]:
     both = Mortal(), Mortal()
     apps = web.Application(), web.Application()
     for one, app in zip(both, apps, strict=True):
-        app.router.add_get(PATH, one.get)
+        app.router.add_get(PATH, one.arriving)
         app.router.add_get("/-/healthy", one.healthy)
         one.offer(A, "1.1")
     async with serving(apps[0]) as both[0].url, serving(apps[1]) as both[1].url:
@@ -87,3 +100,13 @@ async def test_the_only_controller_is_not_asked_whether_it_lives(tmp_path: Path)
     async with mortals() as (only, _), polling(tmp_path, only, wait_s=1.0):
         await until(lambda: len(only.asked) >= 3, "a long poll that ended, and another one", 20)
         assert only.looks == 0
+
+
+async def test_a_list_that_is_on_its_way_is_not_given_up(tmp_path: Path) -> None:
+    """It may leave no room for another answer."""
+    async with mortals() as (old, new), polling(tmp_path, old, new, wait_s=300.0):
+        await until(lambda: content(tmp_path) == {"x": A}, "the first list", 20)
+        old.slow, old.alive = True, False
+        old.offer(C, "2.1")
+        await until(lambda: content(tmp_path) == {"x": C}, "its next list", 30)
+        assert new.asked == []

@@ -44,7 +44,7 @@ async def test_a_check_says_who_leads_and_takes_nothing(tmp_path: Path) -> None:
         async with Client(Access(kubernetes.url, "mon", TlsFiles())) as client:
             store = KubernetesLockStore(client, "mon/promring", "c1:9600/abcd", 5.0)
             await store.take(LockState())
-            await store.renew(await store.read(), Note("c1:9600/abcd", 7).encode())
+            await store.renew(await store.read(), Note(leader="c1:9600/abcd", epoch=7).encode())
         assert of_lock(await checked(file)) == ["controllers: lock in kubernetes: mon/promring: c1:9600/abcd leads"]
         kubernetes.said = 403, b'{"message": "leases is forbidden"}'
         out = await checked(file)

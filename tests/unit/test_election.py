@@ -238,7 +238,7 @@ def test_a_drain_survives_a_stop_at_once_and_the_next_leader_has_it() -> None:
         await ground.until(one.leadership.leads)
         one.leadership.shared.drain("x", frozenset({"a:1"}))
         await one.stop()
-        assert ground.note["told"]["drained"] == {"x": ["a:1"]}
+        assert ground.note["drained"] == {"x": ["a:1"]}
         next_one.start()
         await ground.until(next_one.leadership.leads)
         assert next_one.leadership.told.drained == {"x": frozenset({"a:1"})}
@@ -295,7 +295,7 @@ def test_the_loads_of_the_leader_come_to_the_others_and_to_who_leads_after_it() 
         await ground.until(second.leadership.leads)
         assert second.leadership.told.loads == {"main": book}
         second.leadership.shared.placed_by("main", b"")
-        await ground.until(lambda: ground.note["told"]["loads"] == {"main": ""})
+        await ground.until(lambda: ground.note["loads"] == {"main": ""})
 
     in_fake_time(play)
 

@@ -79,7 +79,7 @@ async def test_the_leader_tells_who_waits_to_come_in(tmp_path: Path) -> None:
     loop.facts.put_listed((A, B, dead))
     await loop.say((A, B), TARGETS)
     assert (term.told.down, term.told.waiting) == ({"x": (B, dead)}, {"x": (B.id,)})
-    decoded = decode(Note(told=term.told).encode())
+    decoded = decode(Note.of("us", 1, term.told).encode())
     assert decoded is not None
     follower = Leadership(alone=False, clock=lambda: 0.0)
     follower.shared.hear(decoded.told)

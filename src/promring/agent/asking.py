@@ -9,6 +9,7 @@ whether it lives (``/-/healthy``); one that does not answer is a failure, and th
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
@@ -26,7 +27,7 @@ from promring.delivery.bundle import DECLINED, HAVE, OUTRANKED, OUTRANKED_MOST, 
 from promring.model import Generation
 from promring.runtime import secretfile
 from promring.runtime.duration import format_duration
-from promring.runtime.http_client import HttpError, Response, TlsFiles, new_session, request
+from promring.runtime.http_client import HttpError, NotAskedError, Response, TlsFiles, new_session, request
 
 SLICE_BYTES_MAX = 512 * 1024 * 1024
 """Of one slice, and of one answer."""
@@ -126,7 +127,7 @@ class Asker:
         """
         patience = self._patience[controller]
         headers = {"Accept-Encoding": "gzip", **await self._credentials(), **named.headers}
-        began = time.monotonic()
+        began, head = time.monotonic(), asyncio.Event()
         asked = request(
             self._fresh if fresh else self._kept,
             "GET",
@@ -136,9 +137,10 @@ class Asker:
             headers=headers,
             tls=self._settings.tls,
             body_bytes_max=SLICE_BYTES_MAX,
+            on_head=head.set,
         )
         try:
-            answer = await (self._while_alive(controller, asked) if len(self._settings.controllers) > 1 else asked)
+            answer = await (self._while_alive(controller, asked, head) if len(self._settings.controllers) > 1 else asked)
         except HttpError as error:
             self._cut(patience, wait_s, time.monotonic() - began)
             raise NoSliceError(str(error)) from error
@@ -150,21 +152,33 @@ class Asker:
             patience.was_not()
         return answer
 
-    async def _while_alive(self, controller: str, asked: Coroutine[Any, Any, Response]) -> Response:
-        """Raises ``NoSliceError`` when the controller does not answer at all meanwhile."""
-        answer = await unless(asked, partial(self._is_silent, controller), ALIVE_EVERY_S)
+    async def _while_alive(self, controller: str, asked: Coroutine[Any, Any, Response], head: asyncio.Event) -> Response:
+        """Raises ``NoSliceError`` when the controller does not answer at all meanwhile. ``head``: set when it begins to."""
+        answer = await unless(asked, partial(self._is_silent, controller, head), ALIVE_EVERY_S)
         if answer is None:
-            raise NoSliceError(f"nothing new, and no answer within {ALIVE_S:g} s whether it lives: it hangs, or is frozen")
+            raise NoSliceError(
+                f"nothing new, and no answer within twice {ALIVE_S:g} s whether it lives: it hangs or is frozen"
+            )
         return answer
 
-    async def _is_silent(self, controller: str) -> bool:
-        """Whether it takes too long to say that it lives. Whatever it says, or who refuses, is not silent."""
-        began = time.monotonic()
-        try:
-            await request(self._kept, "GET", f"{controller}/-/healthy", timeout_s=ALIVE_S, tls=self._settings.tls)
-        except HttpError:
-            return time.monotonic() - began >= ALIVE_S
-        return False
+    async def _is_silent(self, controller: str, head: asyncio.Event) -> bool:
+        """Whether it takes too long to say that it lives, twice: a balancer may have led one question to another controller
+        that is frozen. Whatever it says, or who refuses, is not silent, nor is trouble of our own. A list that is on its way
+        may leave no room for other answers.
+        """
+        for session in (self._kept, self._fresh):
+            if head.is_set():
+                return False
+            began = time.monotonic()
+            try:
+                await request(session, "GET", f"{controller}/-/healthy", timeout_s=ALIVE_S, tls=self._settings.tls)
+            except NotAskedError:
+                return False
+            except HttpError:
+                if time.monotonic() - began >= ALIVE_S:
+                    continue
+            return False
+        return not head.is_set()
 
     def _cut(self, patience: Patience, wait_s: float, took_s: float) -> None:
         """Raises ``CutError`` when it was a long poll that something ended before its time, not at once."""

@@ -245,8 +245,6 @@ class SshDelivery:
             return Outcome(slice_.scraper.id, "failed", where + host.trouble)
         if file.is_awaited or file.is_pushed:
             file.slow = file.told_waiting = host.slow = host.told_waiting = True
-            if not file.failures and file.had(slice_):
-                return Outcome(slice_.scraper.id, "same")  # it is only looked at again, and that takes long
         known = f"{where}{host.error}" if host.error else f"{where}{host.link.step.text} takes long"
         return Outcome(slice_.scraper.id, "waiting", file.error or known)
 

@@ -88,10 +88,6 @@ class File:
     def is_pushed(self) -> bool:
         return self.push is not None and not self.push.done()
 
-    def had(self, slice_: Slice) -> bool:
-        """Whether it held this slice when it was last written or looked at."""
-        return self.held is not None and self.held[:2] == (slice_.generation, slice_.sha256)
-
     def want(self, slice_: Slice) -> None:
         self.wanted = slice_
 

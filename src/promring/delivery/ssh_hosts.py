@@ -135,7 +135,7 @@ class SshHosts:
     def is_held(self, file: File, slice_: Slice) -> bool:
         if file.held is None or time.monotonic() - file.held.verified_at >= self.pace.recheck_s:
             return False
-        return file.had(slice_)
+        return file.held[:2] == (slice_.generation, slice_.sha256)
 
     def begin(self, hosts: Iterable[Host]) -> None:
         """A try for each that has something due; what became due while one is under way, it does, too."""

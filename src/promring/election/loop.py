@@ -99,7 +99,7 @@ class Election:
         self._raise_again_at = self._rights_at = self._lapse_at = 0.0
         self._said: set[str] = set()
         self._failures = 0
-        self._said_not_taken = False
+        self._said_not_taken = self._counted = False
 
     async def run(self) -> None:
         """For ever."""
@@ -229,7 +229,7 @@ class Election:
         return max(seen.token + 1, known, self._highest() + STEP)
 
     def _wanted(self, epoch: int) -> Note:
-        return Note(self._lease.name, epoch, self._leadership.shared.to_tell())
+        return Note.of(self._lease.name, epoch, self._leadership.shared.to_tell())
 
     def _now(self) -> float:
         return self._leadership.clock()
@@ -264,6 +264,7 @@ class Election:
         if not ended_at or self._leadership.leads():
             return
         self._lapsed()
+        self._counted = True
         if self._now() >= self._lapse_at:
             self._lapse_at = self._now() + LAPSE_S
             note = "the store of the lock answers too slowly: nothing is pushed in such times"
@@ -271,7 +272,9 @@ class Election:
 
     def _say_over(self) -> None:
         """The lease ended without an answer of the store."""
+        counted, self._counted = self._counted, False
         if self._leadership.lease_ends_at and not self._leadership.leads():
-            self._lapsed()
+            if not counted:  # else it was over, renewed too late, and is over again: one lapse
+                self._lapsed()
             self._log.warning("lease_over", note="nothing is pushed until the lock is ours again")
             self._leadership.follow("", 0)

@@ -31,12 +31,19 @@ class Told(msgspec.Struct, frozen=True):
     failing: Mapping[str, Failing] = {}
 
 
-class Note(msgspec.Struct, frozen=True):
-    """``leader``: its name, for people."""
+class Note(Told, frozen=True, kw_only=True):
+    """What is told, and by whom. ``leader``: its name, for people."""
 
     leader: str = ""
     epoch: Annotated[int, msgspec.Meta(ge=0, lt=EPOCH_FOLLOWED_MOST)] = 0
-    told: Told = Told()
+
+    @classmethod
+    def of(cls, leader: str, epoch: int, told: Told) -> Note:
+        return cls(leader=leader, epoch=epoch, **msgspec.structs.asdict(told))
+
+    @property
+    def told(self) -> Told:
+        return Told(**{name: getattr(self, name) for name in Told.__struct_fields__})
 
     def encode(self) -> bytes:
         """The same bytes for the same note."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from promring.discovery.globs import escaped, matching
 from promring.discovery.groups import from_json, from_yaml
 from promring.importing.configuration import Job, action_of, all_rules_of, sources_of
-from promring.importing.regex import matches, replaced
+from promring.importing.regex import is_readable, matches, replaced
 from promring.importing.source import BYTES_MAX, Node, flat, get, text_of, texts
 from promring.model import DiscoveryError
 from promring.runtime.regular import read
@@ -20,6 +20,7 @@ from promring.runtime.regular import read
 ADDRESS = "__address__"
 KINDS = frozenset(("static_configs", "file_sd_configs"))
 _UNDERSTOOD = frozenset(("replace", "labeldrop", "labelkeep"))
+_FILTERS = frozenset(("keep", "drop"))
 
 
 class Group(NamedTuple):
@@ -31,7 +32,7 @@ class Group(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """One whose ``action`` is in ``_UNDERSTOOD``."""
+    """One whose ``action`` is in ``_UNDERSTOOD`` or ``_FILTERS``."""
 
     action: str
     sources: Sequence[str]
@@ -43,6 +44,14 @@ class Rule(NamedTuple):
 
 def rules_understood(job: Job) -> list[Rule]:
     return [_rule(rule) for rule in all_rules_of(job) if action_of(rule) in _UNDERSTOOD]
+
+
+def every_rule(job: Job) -> list[Rule] | None:
+    """None where it cannot be known what one of them does."""
+    nodes = all_rules_of(job)
+    known = all(action_of(one) in _UNDERSTOOD | _FILTERS and get(one, "if") is None for one in nodes)
+    rules = [_rule(one) for one in nodes] if known else []
+    return rules if known and all(is_readable(one.regex) for one in rules) else None
 
 
 def _rule(rule: Node) -> Rule:
@@ -58,9 +67,14 @@ def _rule(rule: Node) -> Rule:
 
 
 def relabelled(rules: Sequence[Rule], address: str, labels: Mapping[str, str]) -> dict[str, str]:
-    """The labels that ``rules`` make of these, without empty ones."""
+    """The labels that ``rules`` make of these, without empty ones; none where they drop it."""
     known = {**labels, ADDRESS: address}
     for rule in rules:
+        if rule.action in _FILTERS:
+            text = rule.separator.join(known.get(source, "") for source in rule.sources)
+            if bool(matches(rule.regex, text)) is (rule.action == "drop"):
+                return {}
+            continue
         if rule.action != "replace":
             known = {
                 name: value for name, value in known.items() if matches(rule.regex, name) is not (rule.action == "labeldrop")

@@ -35,6 +35,11 @@ def matches(regex: str, name: str) -> bool | None:
     return None if name.startswith(begins) else False
 
 
+def is_readable(regex: str) -> bool:
+    """Whether Python's engine can tell what it matches."""
+    return _compiled(regex) is not None
+
+
 def replaced(regex: str, text: str, template: str) -> str | None:
     """What relabelling makes of ``text`` with ``template``, such as ``$1:80``. None: nothing, or unknown."""
     python = _compiled(regex)

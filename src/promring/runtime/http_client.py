@@ -134,6 +134,7 @@ async def request(
     consume: Callable[[bytes], Awaitable[None]] | None = None,
     proxy: Proxy | None = None,
     body_s: float | None = None,
+    on_head: Callable[[], None] = lambda: None,
 ) -> Response:
     """One request with a total deadline. Any status is a ``Response``; raises ``HttpError`` when there is none.
 
@@ -141,7 +142,7 @@ async def request(
     ``tls``: files that are read for each request, so that certificates can be rotated. ``consume``: takes the body of an
     answer with status 200 as it comes, piece by piece; ``Response.body`` is empty then. ``proxy``: which an
     error names, and an answer, because it may be the proxy's own. ``body_s``: the deadline is for the head of the answer;
-    its body has so long, and as long for each megabyte.
+    its body has so long, and as long for each megabyte. ``on_head`` is called when the answer begins.
     """
     import aiohttp
 
@@ -153,6 +154,7 @@ async def request(
             async with session.request(
                 method, url, headers=headers, params=params, json=json, data=data, allow_redirects=False, **way
             ) as response:
+                on_head()
                 if body_s is not None:
                     deadline.reschedule(_ends_at(response.content_length or 0, body_s))
                 names = _names(response, secrets)
