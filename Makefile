@@ -27,7 +27,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Most tests wait most of the time: more workers than cores. tests/order.py says which test comes when.
-TEST_WORKERS ?= 18
+TEST_WORKERS ?= 14
 # No test needs the authorities of this machine, and aiohttp reads all of them twice in each process that loads it: 60 ms.
 PYTEST := SSL_CERT_FILE=/dev/null $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist load --maxschedchunk 1
 SETUP := .make/setup

@@ -24,6 +24,10 @@ SHORT_S = {"real": 1.0, "sim": 1.5}
 OTHER_S = 0.05
 COMPUTE = {"unit", "laws", "sim"}
 """The folders whose tests compute."""
+COMPUTED_BY = 0.75
+"""Of the run. The long tests on real servers come first and wait most of their time: then a third of two cores was idle. The
+short ones at the end start servers most of theirs, and left no core to others.
+"""
 
 T = TypeVar("T")
 
@@ -57,14 +61,14 @@ def slow(text: str) -> dict[str, float]:
 
 
 def spread(some: Sequence[T], others: Sequence[T], seconds: Callable[[T], float]) -> list[T]:
-    """Both, each the longest first: one that begins after half of ``some`` stands beside what begins after half of
-    ``others``, measured in seconds.
+    """Both, each the longest first: what begins after a share of ``some`` stands beside what begins after that share of
+    ``others``, measured in seconds. ``others`` end at ``COMPUTED_BY`` of the run.
     """
     placed: list[tuple[float, T]] = []
-    for items in (some, others):
+    for items, end in ((some, 1.0), (others, COMPUTED_BY)):
         total, before = sum(map(seconds, items)) or 1.0, 0.0
         for item in sorted(items, key=seconds, reverse=True):
-            placed.append((before / total, item))
+            placed.append((end * before / total, item))
             before += seconds(item)
     return [item for _, item in sorted(placed, key=lambda pair: pair[0])]
 

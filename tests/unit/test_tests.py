@@ -121,7 +121,7 @@ def test_a_run_on_real_servers_needs_more_with_each_worker() -> None:
 
 
 def test_the_long_ones_come_first_and_those_that_wait_beside_those_that_compute() -> None:
-    assert spread([1, 8, 1], [3, 5, 2], float) == [8, 5, 3, 1, 2, 1]
+    assert spread([1, 8, 1], [3, 5, 2], float) == [8, 5, 3, 2, 1, 1]
     assert spread([], [1, 2], float) == [2, 1]
     assert slow("12 tests/a.py::b\n5 tests/c.py::d\n") == {"tests/a.py::b": 12.0, "tests/c.py::d": 5.0}
     assert all(seconds > 0 for seconds in slow(FILE.read_text()).values())
