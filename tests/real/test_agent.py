@@ -95,7 +95,7 @@ async def test_agents_leave_a_leader_that_is_frozen(tmp_path: Path, consul_progr
     async with stage(
         tmp_path, consul_program, None, http_sd=0, lock={}, delivery=[{"http_sd": {}}], agents=True, start=False
     ) as s:
-        s.allowed |= {"lock_lost", "lease_over", "lock_gives_no_answer"}
+        s.allowed |= {"lock_lost", "lease_over", "lease_lapsed", "lock_gives_no_answer"}
         await s.controller.start()
 
         async def leads() -> bool:

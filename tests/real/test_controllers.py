@@ -26,7 +26,7 @@ from tests.waiting import slower, until
 TAKE_OVER_S = 10.0
 HELD = "json: Resource temporarily unavailable"
 """Who leads was frozen while it wrote this file, and holds it."""
-LOCK_TROUBLE = {"lock_lost", "lease_over", "lock_gives_no_answer", "lock_not_released", HELD}
+LOCK_TROUBLE = {"lock_lost", "lease_over", "lease_lapsed", "lock_gives_no_answer", "lock_not_released", HELD}
 CONSUL_TROUBLE = {"membership_gives_no_answer", "consul_index_went_back", "register_failed"}
 
 

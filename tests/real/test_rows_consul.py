@@ -180,7 +180,7 @@ async def test_a_consul_that_loses_its_leader_and_its_quorum(tmp_path: Path, con
             leader = await cluster.until_ready(session)
             ours = next(server for server in cluster.servers if server is not leader)
             async with stage(tmp_path, consul_program, None, consul=ours, http_sd=0, lock={}) as s:
-                s.allowed |= TROUBLE | {"lock_gives_no_answer", "lease_over", "lock_lost"}
+                s.allowed |= TROUBLE | {"lock_gives_no_answer", "lease_over", "lease_lapsed", "lock_lost"}
                 stamps = s.stamps()
                 await leader.kill()
                 await cluster.until_ready(session)

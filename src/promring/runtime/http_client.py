@@ -138,11 +138,10 @@ async def request(
 ) -> Response:
     """One request with a total deadline. Any status is a ``Response``; raises ``HttpError`` when there is none.
 
-    ``params``: added to the query of ``url``; unlike that, they may be repeated in errors.
-    ``tls``: files that are read for each request, so that certificates can be rotated. ``consume``: takes the body of an
-    answer with status 200 as it comes, piece by piece; ``Response.body`` is empty then. ``proxy``: which an
-    error names, and an answer, because it may be the proxy's own. ``body_s``: the deadline is for the head of the answer;
-    its body has so long, and as long for each megabyte. ``on_head`` is called when the answer begins.
+    ``params``: added to the query of ``url``; unlike that, they may be repeated in errors. ``tls``: files that are read for
+    each request, so that certificates can be rotated. ``consume``: takes the body of an answer with status 200 as it comes;
+    ``Response.body`` is empty then. ``proxy``: errors and answers name it, as they may be its own. ``body_s``: the deadline
+    is for the head of the answer; the body has so long for each megabyte. ``on_head`` is called when the answer begins.
     """
     import aiohttp
 
@@ -157,9 +156,8 @@ async def request(
                 on_head()
                 if body_s is not None:
                     deadline.reschedule(_ends_at(response.content_length or 0, body_s))
-                names = _names(response, secrets)
                 body = await read_body(response, body_bytes_max, consume if response.status == 200 else None)
-                return Response(response.status, names, body, secrets, str(proxy or ""))
+                return Response(response.status, _names(response, secrets), body, secrets, str(proxy or ""))
     except TimeoutError:
         raise _through(not_answered(round((deadline.when() or began) - began, 1), began, unresolved), proxy) from None
     except secretfile.SecretError as error:
