@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, NoReturn
 import click
 
 from promring.cli.import_report import Report
-from promring.cli.options import Folder
+from promring.cli.options import Folder, reader
 from promring.cli.output import Output, output_option, say
 from promring.importing import keys, programs, vmagent
 from promring.importing.configuration import Configuration, read_configuration
@@ -73,14 +73,7 @@ class Wanted:
 @click.option("--scraper", "scrapers", multiple=True, metavar="HOST:PORT", help="A scraper of the new fleet; for each one.")
 @click.option("--slices", default="promring", show_default=True, help="Folder of the slices, from that of prometheus.yml.")
 @click.option("--http-sd", metavar="URL", default="", help="Scrapers ask promring at this URL instead of reading files.")
-@click.option(
-    "--for",
-    "reader",
-    type=click.Choice(["prometheus", "vmagent"]),
-    default="prometheus",
-    show_default=True,
-    help="What the scrapers are. A file with keys of vmagent's is for vmagent in any case.",
-)
+@reader("What the scrapers are. A file with keys of vmagent's is for vmagent in any case.")
 @click.option("--discovery-url", default="http://127.0.0.1:9090", show_default=True, help="The Prometheus that discovers.")
 @click.option("--verify", is_flag=True, help="Prove with real Prometheus servers that every target stays what it is.")
 @click.option("--from", "old", metavar="URL", help="The old server: what it scrapes, and how many scrapers that needs.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -23,6 +24,12 @@ config_file = click.option(
     show_default=True,
     help="The configuration.",
 )
+
+
+def reader(what: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """``--for``: which program scrapes. ``what``: its help."""
+    kinds = click.Choice(["prometheus", "vmagent"])
+    return click.option("--for", "reader", type=kinds, default="prometheus", show_default=True, help=what)
 
 
 class HostPort(click.ParamType[tuple[str, int]]):

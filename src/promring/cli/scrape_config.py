@@ -56,14 +56,7 @@ class Part(NamedTuple):
     help="Identity of the scraper it is for; without it a place-holder is printed.",
 )
 @click.option("--url", default="http://127.0.0.1:9600", show_default=True, help="Where scrapers reach promring (http_sd).")
-@click.option(
-    "--for",
-    "reader",
-    type=click.Choice(["prometheus", "vmagent"]),
-    default="prometheus",
-    show_default=True,
-    help="What the scraper is.",
-)
+@options.reader("What the scraper is.")
 @click.option("--means", type=click.Choice(MEANS), help="Which delivery, where there are several; default: the first.")
 @click.option("--agent-dir", metavar="DIR", help="The scraper reads what `promring agent --dir DIR` beside it writes.")
 def scrape_config(
